@@ -1,0 +1,1 @@
+"""Corruptions of a probing dataset, and how corrupted images are stored."""

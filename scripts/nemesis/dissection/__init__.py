@@ -1,0 +1,1 @@
+"""Network Dissection: activations, thresholds, masks, tallies and labels."""

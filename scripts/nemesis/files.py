@@ -1,0 +1,88 @@
+"""Atomic files and folders: a name is either absent or complete, even after kill -9."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from nemesis.errors import InputError
+
+
+@contextlib.contextmanager
+def atomic_file(target):
+    """Yield a temporary path beside `target`; rename it to `target` when the block ends well.
+
+    Raises InputError when the disk is full or the folder cannot be written.
+    """
+    target = Path(target)
+    partial = _partial_sibling(target)
+    try:
+        with _clear_disk_errors(target):
+            yield partial
+            os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(target):
+    """Yield a new temporary folder beside `target`; it replaces `target` when the block ends well."""
+    target = Path(target)
+    partial = _partial_sibling(target)
+    try:
+        with _clear_disk_errors(target):
+            partial.mkdir()
+            yield partial
+            _replace_directory(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def sha256_file(path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value) -> str:
+    """Hex sha256 of a JSON-able value, independent of the order of its keys."""
+    import json
+
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _partial_sibling(target: Path) -> Path:
+    with _clear_disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.partial-"
+    for left in target.parent.glob(prefix + "*"):
+        if not _is_running(left.name.removeprefix(prefix)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return target.with_name(prefix + str(os.getpid()))
+
+
+def _is_running(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _replace_directory(partial: Path, target: Path):
+    old = target.with_name(f".{target.name}.partial-old-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(target, old)
+    os.rename(partial, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _clear_disk_errors(target: Path):
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(f"{target}: the disk is full; free some space and run again") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise InputError(f"{target}: cannot be written ({error.strerror}); check permissions") from error
+        raise

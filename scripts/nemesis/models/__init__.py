@@ -1,0 +1,1 @@
+"""Networks: name -> network up to a layer, with its preprocessing."""

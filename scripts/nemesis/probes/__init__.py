@@ -1,0 +1,1 @@
+"""Probing datasets: reading, making, downloading and storing them."""

@@ -1,0 +1,1 @@
+"""Which units were manipulated, and how sure we are of a share of units."""
