@@ -1,0 +1,27 @@
+rule download_broden:
+    """Download one version of Broden and unpack it."""
+    output:
+        index="results/downloads/{version}/index.csv",
+    log:
+        "logs/download_broden/{version}.log",
+    benchmark:
+        "benchmarks/download_broden/{version}.tsv"
+    wildcard_constraints:
+        version="[^/]+",
+    retries: 0
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
+        archive="results/downloads/{version}.zip",
+        # The user's own copy of the archive, if the config names one.
+        user_copy=lambda wildcards: (config.get("downloads") or {}).get(
+            wildcards.version
+        ),
+        code=code_hash("download_broden"),
+    script:
+        "../scripts/download_broden.py"

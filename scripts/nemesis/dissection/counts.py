@@ -1,0 +1,157 @@
+"""Exact activation thresholds from counts of values (Eq. 1 of Srivastava et al., ICCV 2023).
+
+A float16 value has one of 65,536 bit patterns, so one count per pattern and unit holds the
+whole distribution: counts of shards add up, and a changed image is an exact update (subtract
+its old counts, add its new ones). float32 values are counted by their upper 16 bits, then,
+inside the bins that matter, by their lower 16 bits.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+BINS = 65536
+LEVEL_PUBLISHED = np.float32(994 / 999)  # what the published code reads for quantile 0.005
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Activation thresholds of U units: each array is (U,)."""
+
+    threshold: np.ndarray  # float64
+    n_values: np.ndarray  # int64
+    exceeding_fraction: np.ndarray  # share of the values above the threshold
+    dead: np.ndarray  # no value exceeds the threshold
+
+
+Chunks = Callable[[], Iterator[tuple[np.ndarray, int]]]
+
+
+def add_counts(counts: np.ndarray, maps: np.ndarray, weight: int = 1, prefix: np.ndarray | None = None):
+    """Add `weight` times the values of each unit to `counts` (U, 65536), ascending by value.
+
+    `maps` is (U, ...) float16, or float32: then the upper 16 bits are counted, or, where
+    `prefix` (U,) is given, the lower 16 bits of the values whose upper bits (in ascending
+    order) equal it.
+    """
+    for unit, values in enumerate(maps):
+        keys = _ascending_keys(values.ravel())
+        if maps.dtype == np.float32:
+            if prefix is None:
+                keys = keys >> np.uint32(16)
+            else:
+                keys = keys[(keys >> np.uint32(16)) == prefix[unit]] & np.uint32(0xFFFF)
+        found = np.bincount(keys, minlength=BINS)
+        if weight == 1:
+            counts[unit] += found
+        else:
+            counts[unit] += weight * found
+
+
+def count_activations(chunks: Chunks, units: int, prefix: np.ndarray | None = None) -> np.ndarray:
+    """Counts of `units` units over all chunks, int64 (U, 65536); see `add_counts`."""
+    counts = np.zeros((units, BINS), np.int64)
+    for maps, weight in chunks():
+        add_counts(counts, maps, weight, prefix)
+    return counts
+
+
+def compute_thresholds(
+    chunks: Chunks, units: int, dtype, quantile: float = 0.005, rule: str = "exact"
+) -> Thresholds:
+    """Thresholds of a group of units from their maps.
+
+    `chunks()` iterates over (maps (U, B, h, w), weight) with weight an integer: the maps of
+    images that were taken out count -1. `quantile` is eta of Eq. 1; `rule` is `exact` (linear
+    interpolation between the two order statistics, as numpy's default) or `published` (level
+    994/999 by Hazen's rule in float32, as the published code reads its sketch).
+    """
+    return thresholds_from_counts(count_activations(chunks, units), dtype, quantile, rule, chunks)
+
+
+def thresholds_from_counts(
+    counts: np.ndarray, dtype, quantile: float = 0.005, rule: str = "exact", chunks: Chunks | None = None
+) -> Thresholds:
+    """Thresholds from counts (U, 65536). float32 counts also need the maps, for the lower 16 bits."""
+    total = counts.sum(axis=1)
+    positions = [_order_statistics(int(n), quantile, rule) for n in total]
+    low, high = (np.array([p[i] for p in positions]) for i in (0, 1))
+    weight = np.array([p[2] for p in positions])
+    select = _select_float16 if np.dtype(dtype) == np.float16 else partial(_select_float32, chunks)
+    below, at_most_below = select(counts, low)
+    above, at_most_above = select(counts, high)
+    threshold = _interpolate(below, above, weight)
+    if rule == "published":
+        threshold = threshold.astype(np.float32).astype(np.float64)
+    exceeding = total - np.where(threshold >= above, at_most_above, at_most_below)
+    return Thresholds(threshold, total, exceeding / np.maximum(total, 1), exceeding == 0)
+
+
+def _order_statistics(n: int, quantile: float, rule: str) -> tuple[int, int, float]:
+    """0-based ranks below and above the level, and the weight of the one above."""
+    if rule == "exact":
+        position = (n - 1) * (1.0 - quantile)
+        low = min(math.floor(position), n - 1)
+        return low, min(low + 1, n - 1), position - low
+    guess = min(max(int(float(LEVEL_PUBLISHED) * n + 0.5), 1), n)
+    ranks = np.unique(np.clip(np.arange(guess - 3, guess + 4), 1, n))
+    spots = ((ranks - 0.5) / n).astype(np.float32).astype(float)
+    level = np.interp(float(LEVEL_PUBLISHED), spots, ranks - 1.0)
+    low = math.floor(level)
+    return low, min(low + 1, n - 1), level - low
+
+
+def _interpolate(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """numpy's linear rule, which is exact at both ends and monotone."""
+    step = above - below
+    value = below + step * weight
+    return np.where(weight >= 0.5, above - step * (1 - weight), value)
+
+
+def _select_float16(counts: np.ndarray, ranks: np.ndarray):
+    """Value at each 0-based rank, and how many values are at most that value."""
+    bins, at_most, _ = _bin_of(counts, ranks)
+    return _values_float16()[bins], at_most
+
+
+def _select_float32(chunks: Chunks, counts: np.ndarray, ranks: np.ndarray):
+    upper, _, before = _bin_of(counts, ranks)
+    lower, at_most, _ = _bin_of(count_activations(chunks, len(counts), upper), ranks - before)
+    keys = (upper << 16) + lower
+    return _floats_from_keys(keys.astype(np.uint32)), before + at_most
+
+
+def _bin_of(counts: np.ndarray, ranks: np.ndarray):
+    """Bin of the value at each 0-based rank, and the counts up to and including it, and before it."""
+    coarse = counts.reshape(len(counts), 256, -1).sum(axis=2).cumsum(axis=1)  # (U, 256)
+    bins, at_most, before = (np.empty(len(counts), np.int64) for _ in range(3))
+    for unit, rank in enumerate(ranks):
+        group = int(np.searchsorted(coarse[unit], rank, side="right"))
+        start = coarse[unit, group - 1] if group else 0
+        fine = start + counts[unit, 256 * group : 256 * (group + 1)].cumsum()
+        index = int(np.searchsorted(fine, rank, side="right"))
+        bins[unit], at_most[unit] = 256 * group + index, fine[index]
+        before[unit] = at_most[unit] - counts[unit, bins[unit]]
+    return bins, at_most, before
+
+
+def _ascending_keys(values: np.ndarray) -> np.ndarray:
+    """Unsigned integers in the order of the floats; -0 and +0 are made one value first."""
+    bits, sign = (np.uint16, 0x8000) if values.dtype == np.float16 else (np.uint32, 0x80000000)
+    raw = np.ascontiguousarray(values + values.dtype.type(0)).view(bits)
+    return np.where(raw & bits(sign), ~raw, raw | bits(sign))
+
+
+def _floats_from_keys(keys: np.ndarray) -> np.ndarray:
+    sign = np.uint32(0x80000000)
+    return np.where(keys & sign, keys ^ sign, ~keys).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def _values_float16() -> np.ndarray:
+    """The float64 value of each bin, ascending; the NaN patterns at both ends hold no counts."""
+    keys = np.arange(BINS, dtype=np.uint16)
+    sign = np.uint16(0x8000)
+    return np.where(keys & sign, keys ^ sign, ~keys).astype(np.uint16).view(np.float16).astype(np.float64)

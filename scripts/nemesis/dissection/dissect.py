@@ -1,0 +1,148 @@
+"""Dissect a layer: thresholds, then labels, from stored maps and a stored probe.
+
+A *map source* has `units`, `count`, `block`, `unit_chunk` and `read(images, units)`; it is the
+clean store, or the clean store with some images replaced by their corrupted maps.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nemesis.dissection.counts import Thresholds, compute_thresholds
+from nemesis.dissection.tally import (
+    Tally,
+    best_labels,
+    compute_iou,
+    empty_tally,
+    label_block,
+    tally_images,
+)
+from nemesis.probes.probe import Probe, read_concepts
+from nemesis.progress import Progress
+from nemesis.stores import blocks, save_array, write_store
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """The concepts of a probe by number: names (L,), primary category index (L,), category names."""
+
+    names: list[str]
+    category_of: np.ndarray  # (L,) int64
+    categories: list[str]
+
+    @cached_property
+    def on(self):
+        """category_of as a tensor on the CPU."""
+        return torch.from_numpy(self.category_of)
+
+    def category(self, number: int) -> str:
+        """Name of a concept's primary category; empty for 0."""
+        return self.categories[self.category_of[number]] if number else ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One dissection: whose maps, above which thresholds (U,), each image so many times (N,)."""
+
+    maps: object
+    thresholds: np.ndarray
+    weights: np.ndarray | None = None
+
+
+def load_concepts(path, probe: Probe) -> Concepts:
+    """Read a concepts.csv for dissection."""
+    rows = read_concepts(path)
+    length = 1 + max((row["number"] for row in rows), default=0)
+    names, category_of = [""] * length, np.zeros(length, np.int64)
+    for row in rows:
+        names[row["number"]] = row["name"]
+        category_of[row["number"]] = probe.categories.index(row["category"])
+    return Concepts(names, category_of, probe.categories)
+
+
+def layer_thresholds(maps, quantile: float, rule: str, weights: np.ndarray | None = None) -> Thresholds:
+    """Thresholds of every unit of a map source; one group of units is held at a time.
+
+    `weights` (N,) counts each image so many times.
+    """
+    parts = []
+    for first, last in blocks(maps.units, maps.unit_chunk):
+        units = slice(first, last)
+        dtype = maps.read(slice(0, 1), units).dtype
+        chunks = lambda units=units: _chunks(maps, units, weights)  # noqa: E731
+        parts.append(compute_thresholds(chunks, last - first, dtype, quantile, rule))
+    return Thresholds(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+
+def _chunks(maps, units: slice, weights):
+    for start, stop in blocks(maps.count, maps.block):
+        part = maps.read(slice(start, stop), units)
+        if weights is None:
+            yield part, 1
+            continue
+        times = weights[start:stop]
+        for weight in range(1, int(times.max(initial=0)) + 1):
+            if (times == weight).any():
+                yield part[:, times == weight], weight
+
+
+def dissect_runs(runs: list[Run], probe: Probe, concepts: Concepts, device) -> list[Tally]:
+    """Tally several runs over the same probe in one pass over its labels."""
+    category_of = concepts.on.to(device)
+    tallies = [empty_tally(run.maps.units, category_of, len(concepts.categories)) for run in runs]
+    thresholds = [torch.from_numpy(run.thresholds.astype(np.float32)).to(device) for run in runs]
+    progress = Progress("dissect", probe.count)
+    for start, stop in blocks(probe.count, runs[0].maps.block):
+        labels = label_block(probe.labels(start, stop), probe.scalars[start:stop], len(category_of), device)
+        last, maps = None, None
+        for run, tally, threshold in zip(runs, tallies, thresholds, strict=True):
+            if run.maps is not last:
+                last, maps = run.maps, torch.from_numpy(run.maps.read(slice(start, stop))).to(device)
+            weights = None if run.weights is None else torch.from_numpy(run.weights[start:stop]).to(device)
+            tally_images(tally, maps, threshold, labels, category_of, weights)
+        progress.add(stop - start)
+    return tallies
+
+
+def tabulate_labels(tally: Tally, iou: np.ndarray, concepts: Concepts, rule: str) -> pd.DataFrame:
+    """The dissection.csv of a layer: one row a unit, its five best labels."""
+    numbers, scores = best_labels(iou)
+    best, units = numbers[:, 0], np.arange(len(iou))
+    both = tally.intersection.cpu().numpy()[units, best]
+    if rule == "published":
+        area = tally.unit_area.cpu().numpy()[units, concepts.category_of[best]]
+    else:
+        area = tally.unit_total.cpu().numpy()
+    union = np.where(best > 0, area + tally.concept_area.cpu().numpy()[best] - both, 0)
+    table = pd.DataFrame({"unit": units})
+    table["label"] = [concepts.names[n] for n in best]
+    table["category"] = [concepts.category(n) for n in best]
+    table["iou"], table["intersection"], table["union"] = scores[:, 0], both, union
+    for place in range(1, numbers.shape[1]):
+        table[f"label_{place + 1}"] = [concepts.names[n] for n in numbers[:, place]]
+        table[f"iou_{place + 1}"] = scores[:, place]
+    table["number"] = best
+    return table
+
+
+def save_tally(path, tally: Tally, iou: np.ndarray, concepts: Concepts, config_hash: str, inputs):
+    """Write a tally.zarr: intersection (U, C), unit_area (U, categories), concept_area (C), iou (U, C)."""
+    attrs = {"concepts": concepts.names, "categories": concepts.categories}
+    with write_store(path, config_hash, inputs, **attrs) as group:
+        save_array(group, "intersection", tally.intersection.cpu(), ("unit", "concept"), "label map pixels")
+        save_array(group, "unit_area", tally.unit_area.cpu(), ("unit", "category"), "label map pixels")
+        save_array(group, "unit_total", tally.unit_total.cpu(), ("unit",), "label map pixels")
+        save_array(group, "concept_area", tally.concept_area.cpu(), ("concept",), "label map pixels")
+        save_array(group, "iou", iou, ("unit", "concept"), "1")
+
+
+def dissect_layer(runs, probe, concepts, device, rule: str) -> list[tuple[Tally, np.ndarray, pd.DataFrame]]:
+    """Tally, IoU and label table of each run."""
+    results = []
+    for tally in dissect_runs(runs, probe, concepts, device):
+        iou = compute_iou(tally, concepts.on.to(device), rule)
+        results.append((tally, iou, tabulate_labels(tally, iou, concepts, rule)))
+    return results

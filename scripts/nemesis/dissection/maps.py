@@ -1,0 +1,246 @@
+"""Activation maps of several layers in one pass over the images, stored by unit and image block.
+
+The network is the floor: images are loaded (and corrupted) ahead by one thread and maps are
+written behind by another.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from nemesis.errors import InputError
+from nemesis.progress import Progress
+from nemesis.stores import (
+    CHUNK_BYTES,
+    add_array,
+    block_size,
+    blocks,
+    open_store,
+    read,
+    save_array,
+    write_store,
+)
+
+FLOAT16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The images to show: `load(start, stop)` gives (B, 3, H, W), uint8 or float in [0, 1].
+
+    `numbers` (P,) are their numbers in the probe and `names` what to call them in an error.
+    """
+
+    numbers: np.ndarray
+    names: list[str]
+    load: Callable[[int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """An opened activations.zarr: `maps` (U, P, h, w), `max` (U, P), `image` (P,)."""
+
+    maps: object
+    max: object
+    image: np.ndarray
+    attrs: dict = field(default_factory=dict)
+
+    @property
+    def units(self) -> int:
+        return self.maps.shape[0]
+
+    @property
+    def count(self) -> int:
+        return self.maps.shape[1]
+
+    @property
+    def unit_chunk(self) -> int:
+        return self.maps.chunks[0]
+
+    @property
+    def block(self) -> int:
+        """Images in one shard."""
+        return self.maps.chunks[1]
+
+    def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
+        """Maps of a slice of the stored images, (U', B, h, w)."""
+        return read(self.maps, units, images)
+
+
+def open_maps(path) -> StoredMaps:
+    """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""
+    store = open_store(path)
+    return StoredMaps(store["maps"], store["max"], read(store["image"]), dict(store.attrs))
+
+
+def extract_activations(
+    run: Callable,
+    source: ImageSource,
+    targets: dict,
+    dtype: str,
+    batch: int,
+    device,
+    config_hash="",
+    inputs=(),
+):
+    """Store the activation maps of every layer in `targets` {layer: path of activations.zarr}.
+
+    `run(images)` returns {layer: (B, U, h, w)}. Maps are stored as `dtype` (float16 or float32).
+    Raises InputError that names layer, unit and image when an activation is not finite or does
+    not fit in `dtype`. Out of memory on the device halves the batch, with one warning.
+    """
+    count = len(source.numbers)
+    progress = Progress("extract", count)
+    with contextlib.ExitStack() as stack:
+        writing = stack.enter_context(ThreadPoolExecutor(1))
+        open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs)
+        writers: dict[str, _LayerWriter] = {}
+        for outputs in _run_batches(run, source, batch, device):
+            for layer, maps in outputs.items():
+                if layer not in writers:
+                    writers[layer] = open_writer(layer, maps)
+                writers[layer].add(maps)
+            progress.add(len(maps))
+        for writer in writers.values():
+            writer.finish()
+
+
+def _run_batches(run, source: ImageSource, size: int, device):
+    """Yield the network's outputs batch by batch; the next images load meanwhile."""
+    spans = list(blocks(len(source.numbers), size))
+    with ThreadPoolExecutor(1) as ahead, torch.inference_mode():
+        pending = ahead.submit(source.load, *spans[0])
+        for index in range(len(spans)):
+            images = torch.from_numpy(pending.result())
+            if index + 1 < len(spans):
+                pending = ahead.submit(source.load, *spans[index + 1])
+            start = 0
+            while start < len(images):
+                try:
+                    outputs = run(images[start : start + size].to(device, non_blocking=True))
+                except RuntimeError as error:
+                    size = _halve(error, size)
+                    continue
+                yield outputs
+                start += size
+
+
+def _halve(error: RuntimeError, size: int) -> int:
+    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        raise error
+    if size == 1:
+        raise InputError("the device has too little memory for one image; use device: cpu") from error
+    logging.warning("out of memory: the batch is halved from %d to %d images", size, size // 2)
+    return size // 2
+
+
+@dataclass
+class _WriterFactory:
+    stack: contextlib.ExitStack
+    pool: ThreadPoolExecutor
+    source: ImageSource
+    targets: dict
+    dtype: str
+    config_hash: str
+    inputs: tuple
+
+    def __call__(self, layer: str, maps: torch.Tensor) -> "_LayerWriter":
+        store = write_store(self.targets[layer], self.config_hash, self.inputs, layer=layer)
+        group = self.stack.enter_context(store)
+        save_array(group, "image", self.source.numbers.astype(np.uint32), ("image",), "number in the probe")
+        return _LayerWriter(group, layer, maps.shape[1:], self.dtype, self.source, self.pool)
+
+
+class _LayerWriter:
+    """Collects the maps of one layer into blocks and hands full blocks to the writing thread."""
+
+    def __init__(self, group, layer: str, shape, dtype: str, source: ImageSource, pool: ThreadPoolExecutor):
+        units, height, width = shape
+        per_image = units * height * width * np.dtype(dtype).itemsize
+        self.block = block_size(per_image, len(source.numbers))
+        per_unit = self.block * height * width * np.dtype(dtype).itemsize
+        chunk = max(1, min(units, CHUNK_BYTES // per_unit))
+        padded = -(-units // chunk) * chunk
+        self.maps = add_array(
+            group,
+            "maps",
+            (units, len(source.numbers), height, width),
+            dtype,
+            ("unit", "image", "y", "x"),
+            "activation",
+            chunks=(chunk, self.block, height, width),
+            shards=(padded, self.block, height, width),
+        )
+        self.max = add_array(
+            group,
+            "max",
+            (units, len(source.numbers)),
+            dtype,
+            ("unit", "image"),
+            "activation",
+            chunks=(units, self.block),
+        )
+        self.layer, self.source, self.pool = layer, source, pool
+        self.limit = FLOAT16_MAX if dtype == "float16" else torch.finfo(torch.float32).max
+        self.dtype = getattr(torch, dtype)
+        self.start = self.filled = 0
+        self.pending: Future | None = None
+        self.fresh = lambda: (
+            torch.empty((units, self.block, height, width), dtype=self.dtype),
+            torch.empty((units, self.block), dtype=self.dtype),
+        )
+        self.buffer = self.fresh()
+
+    def add(self, maps: torch.Tensor):
+        """Append (B, U, h, w) in the order of the source."""
+        lowest, highest = maps.flatten(2).aminmax(dim=2)  # (B, U) each
+        self._check(lowest, highest)
+        while len(maps):
+            room = slice(self.filled, min(self.filled + len(maps), self.block))
+            taken = room.stop - room.start
+            self.buffer[0][:, room] = maps[:taken].transpose(0, 1).to(self.dtype)
+            self.buffer[1][:, room] = highest[:taken].transpose(0, 1).to(self.dtype)
+            maps, highest = maps[taken:], highest[taken:]
+            self.filled = room.stop
+            if self.filled == self.block:
+                self._flush()
+
+    def finish(self):
+        """Write what is left and wait for the writing thread."""
+        if self.filled:
+            self._flush()
+        if self.pending:
+            self.pending.result()
+
+    def _flush(self):
+        if self.pending:
+            self.pending.result()
+        maps, highest = (part[:, : self.filled].numpy() for part in self.buffer)
+        self.pending = self.pool.submit(self._write, self.start, maps, highest)
+        self.start += self.filled
+        self.filled = 0
+        self.buffer = self.fresh()
+
+    def _write(self, start: int, maps: np.ndarray, highest: np.ndarray):
+        self.maps[:, start : start + maps.shape[1]] = maps
+        self.max[:, start : start + maps.shape[1]] = highest
+
+    def _check(self, lowest: torch.Tensor, highest: torch.Tensor):
+        bad = ~((lowest >= -self.limit) & (highest <= self.limit))  # also true for NaN
+        if not bad.any():
+            return
+        row, unit = (int(n) for n in bad.nonzero()[0])
+        name = self.source.names[self.start + self.filled + row]
+        low, high = float(lowest[row, unit]), float(highest[row, unit])
+        if np.isfinite([low, high]).all():
+            problem = (
+                f"reaches {max(high, -low):g}, above float16's {self.limit:g}; set dissection.dtype: float32"
+            )
+        else:
+            problem = "is NaN or infinite; check the network's weights, mean and std"
+        raise InputError(f"layer {self.layer}, unit {unit}, image {name}: the activation {problem}")

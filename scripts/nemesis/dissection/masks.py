@@ -1,0 +1,70 @@
+"""Pixels of a unit's mask (Eq. 2), found without upsampling what cannot be part of it.
+
+A bilinearly upsampled value never exceeds the largest of its (up to) four neighbouring cells.
+So the label map is cut into tiles that share the same four cells; a tile is upsampled only
+where one of them exceeds the threshold, which a few per cent do.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+TILE_BYTES = 2**24  # upsampled tiles held at once
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles along one axis of an upsampled map: `cells` + 1 tiles of at most R pixels each."""
+
+    low: torch.Tensor  # (T,) cell before the tile's pixels
+    high: torch.Tensor  # (T,) cell after them
+    start: torch.Tensor  # (T,) first pixel
+    weight: torch.Tensor  # (T, R) share of the cell after; NaN where the tile has no such pixel
+
+
+@lru_cache(maxsize=64)
+def tile_axis(cells: int, pixels: int, device: torch.device) -> Axis:
+    """Cut `pixels` upsampled pixels over `cells` cells into tiles (align_corners=False)."""
+    position = (torch.arange(pixels, dtype=torch.float32) + 0.5) * (cells / pixels) - 0.5
+    tile = position.floor().long().clamp(-1, cells - 1) + 1  # (pixels,), 0 ... cells
+    sizes = torch.bincount(tile, minlength=cells + 1)
+    start = sizes.cumsum(0) - sizes
+    weight = torch.full((cells + 1, int(sizes.max())), float("nan"))
+    inside = torch.arange(pixels) - start[tile]
+    weight[tile, inside] = torch.where(tile == 0, 1.0, position - (tile - 1).float())
+    index = torch.arange(cells + 1)
+    low, high = (index - 1).clamp(min=0), index.clamp(max=cells - 1)
+    return Axis(*(part.to(device) for part in (low, high, start, weight)))
+
+
+def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, int]):
+    """Yield (pair, pixel), int64 (M,) each: the mask of P activation maps at the label size.
+
+    `maps` is (P, h, w), `thresholds` (P,) float32, `size` (Hs, Ws); a pixel is in the mask when
+    the bilinearly upsampled map (align_corners=False) strictly exceeds the threshold there.
+    """
+    rows = tile_axis(maps.shape[1], size[0], maps.device)
+    columns = tile_axis(maps.shape[2], size[1], maps.device)
+    above = maps > thresholds[:, None, None]  # (P, h, w)
+    above = above[:, rows.low] | above[:, rows.high]
+    above = above[:, :, columns.low] | above[:, :, columns.high]  # (P, h + 1, w + 1)
+    tiles = above.nonzero()  # (A, 3)
+    area = rows.weight.shape[1] * columns.weight.shape[1]
+    for part in tiles.split(max(1, TILE_BYTES // (4 * area))):
+        yield _tile_pixels(maps, thresholds, rows, columns, part, size[1])
+
+
+def _tile_pixels(maps, thresholds, rows: Axis, columns: Axis, tiles: torch.Tensor, width: int):
+    pair, y, x = tiles.unbind(1)  # (A,) each
+    right, down = columns.weight[x], rows.weight[y]  # (A, R) each
+
+    def along_row(cell: torch.Tensor) -> torch.Tensor:
+        left_cell, right_cell = maps[pair, cell, columns.low[x]], maps[pair, cell, columns.high[x]]
+        return (1 - right) * left_cell[:, None] + right * right_cell[:, None]  # (A, Rx)
+
+    upper, lower = along_row(rows.low[y]), along_row(rows.high[y])
+    tile = (1 - down)[:, :, None] * upper[:, None] + down[:, :, None] * lower[:, None]  # (A, Ry, Rx)
+    found, r, c = (tile > thresholds[pair, None, None]).nonzero(as_tuple=True)  # (M,) each
+    pixel = (rows.start[y[found]] + r) * width + columns.start[x[found]] + c
+    return pair[found], pixel

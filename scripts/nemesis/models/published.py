@@ -1,0 +1,126 @@
+"""Published networks: those of torchvision, VGG16 on Places365, ResNet50 on ImageNet."""
+
+import csv
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from nemesis.errors import InputError
+from nemesis.files import sha256_file
+from nemesis.models.network import Network
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PLACES365_CLASSES = 365
+TABLE = Path(__file__).with_name("weights.csv")
+VGG_CLASSIFIER = {"fc6": "0", "fc7": "3", "fc8": "6", "fc8a": "6"}
+
+
+def make_torchvision(name: str, spec: Mapping, state: dict) -> Network:
+    """Any classification network of torchvision, spec["arch"], without trained weights.
+
+    The number of classes is spec["num_classes"], else read from the weights' last layer, else torchvision's.
+    Mean and std are ImageNet's unless the spec gives them. VGGs get the aliases of name_vgg_layers.
+    """
+    from torchvision import models
+
+    arch = str(spec.get("arch", ""))
+    known = models.list_models(module=models)
+    if arch not in known:
+        near = ", ".join(difflib.get_close_matches(arch, known, n=4)) or "resnet50, vgg16, densenet121"
+        raise InputError(f"model {name}: torchvision has no arch '{arch[:80]}'; near: {near}")
+    classes = spec.get("num_classes") or _count_classes(state)
+    module = models.get_model(arch, weights=None, **({"num_classes": int(classes)} if classes else {}))
+    mean, std = spec.get("mean", IMAGENET_MEAN), spec.get("std", IMAGENET_STD)
+    return Network(name, module, tuple(mean), tuple(std), name_vgg_layers(module))
+
+
+def make_vgg16_places365(name: str, spec: Mapping, state: dict) -> Network:
+    """VGG16 with 365 classes; conv5_3 is the convolution's output before its ReLU, as in Network Dissection."""
+    return make_torchvision(name, {"num_classes": PLACES365_CLASSES, **spec, "arch": "vgg16"}, state)
+
+
+def make_resnet50(name: str, spec: Mapping, state: dict) -> Network:
+    """ResNet50 (1000 classes); its layers conv1 and layer1 ... layer4 are module paths as they are."""
+    return make_torchvision(name, {**spec, "arch": "resnet50"}, state)
+
+
+def name_vgg_layers(module: torch.nn.Module) -> dict[str, str]:
+    """Aliases conv1_1, relu1_1, ..., pool5 -> features.N of a torchvision VGG; {} for other networks.
+
+    conv: output before batch normalisation (bn, if any) and ReLU. Nothing is in place in a Network, so it
+    stays as it is when the ReLU runs.
+    """
+    from torchvision.models import VGG
+
+    if not isinstance(module, VGG):
+        return {}
+    words = {torch.nn.Conv2d: "conv", torch.nn.BatchNorm2d: "bn", torch.nn.ReLU: "relu"}
+    aliases, block, convolution = {}, 1, 0
+    for number, layer in enumerate(module.features):
+        if isinstance(layer, torch.nn.MaxPool2d):
+            aliases[f"pool{block}"] = f"features.{number}"
+            block, convolution = block + 1, 0
+            continue
+        convolution += isinstance(layer, torch.nn.Conv2d)
+        aliases[f"{words[type(layer)]}{block}_{convolution}"] = f"features.{number}"
+    return aliases
+
+
+def rename_research_names(module: torch.nn.Module, state: dict) -> dict:
+    """A VGG16's weights under torchvision's names.
+
+    The published file says features.conv5_3 and classifier.fc8a; a file in torchvision's own names stays.
+    """
+    paths = {f"features.{alias}": path for alias, path in name_vgg_layers(module).items()}
+    paths |= {f"classifier.{word}": f"classifier.{number}" for word, number in VGG_CLASSIFIER.items()}
+    renamed = {}
+    for key, tensor in state.items():
+        layer, _, kind = key.rpartition(".")
+        renamed[f"{paths.get(layer, layer)}.{kind}"] = tensor
+    return renamed
+
+
+def find_source(name: str, spec: Mapping) -> Path:
+    """File spec["weights"]; InputError names the address to fetch it from when it is not there.
+
+    Where weights.csv knows the file's sha256 (or how it begins), it is checked.
+    """
+    row = _read_table().get(_table_key(spec), {})
+    address = row.get("primary") or _ask_torchvision(str(spec.get("arch", "")))
+    hint = f"; fetch it from {address}" if address else ""
+    if not spec.get("weights"):
+        raise InputError(f"model {name}: needs `weights:`, the path of its weight file, or `random`{hint}")
+    path = Path(spec["weights"])
+    if not path.is_file():
+        raise InputError(f"model {name}: no weight file {path}{hint}")
+    if row.get("sha256") and path.name == row["file"] and not sha256_file(path).startswith(row["sha256"]):
+        raise InputError(f"model {name}: {path} is damaged: its sha256 is not {row['sha256']}...{hint}")
+    return path
+
+
+def _read_table() -> dict[str, dict[str, str]]:
+    with open(TABLE, newline="", encoding="utf-8") as stream:
+        return {row["name"]: row for row in csv.DictReader(stream)}
+
+
+def _table_key(spec: Mapping) -> str:
+    kind = str(spec.get("kind", ""))
+    return f"torchvision/{spec.get('arch')}" if kind == "torchvision" else kind
+
+
+def _ask_torchvision(arch: str) -> str | None:
+    from torchvision import models
+
+    try:
+        return models.get_model_weights(arch).DEFAULT.url
+    except (ValueError, AttributeError):
+        return None
+
+
+def _count_classes(state: dict) -> int | None:
+    """Rows of the last matrix or kernel among the weights."""
+    layers = [tensor for key, tensor in state.items() if key.endswith("weight") and tensor.ndim >= 2]
+    return layers[-1].shape[0] if layers else None

@@ -1,0 +1,69 @@
+"""The kinds of networks that a config can name; a new kind is one entry in KINDS."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nemesis.errors import InputError
+from nemesis.models import efficientnet, published, tinyvgg, user
+from nemesis.models.network import Network
+from nemesis.models.untrained import randomise_weights
+from nemesis.models.weights import insert_weights, load_weights
+
+State = dict  # tensor by name
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How networks of one kind come about.
+
+    make: (name, spec, state) -> Network without trained weights; `state` are the weights that will go
+        in, {} if unknown, so that the number of classes can be read from them.
+    find_source: (name, spec) -> file of the weights, or None where `make` already gives a trained network.
+    rename: (module, state) -> state under the module's names, for files that use other names.
+    """
+
+    make: Callable[[str, Mapping, State], Network]
+    find_source: Callable[[str, Mapping], Path | None]
+    rename: Callable[[object, State], State] = lambda module, state: state
+
+
+KINDS: dict[str, Kind] = {
+    "efficientnet_lite0": Kind(efficientnet.make_network, efficientnet.find_source, efficientnet.rename_published),
+    "tinyvgg": Kind(tinyvgg.make_network, tinyvgg.find_source),
+    "torchvision": Kind(published.make_torchvision, published.find_source),
+    "vgg16_places365": Kind(published.make_vgg16_places365, published.find_source, published.rename_research_names),
+    "resnet50_imagenet": Kind(published.make_resnet50, published.find_source),
+    "file": Kind(user.make_network, user.find_source),
+}
+
+
+def build_network(name: str, spec: Mapping, weights: Path | None = None) -> Network:
+    """The network that `spec` (a config's entry under models:) describes, with its weights, on the CPU.
+
+    weights: a weights.safetensors of `save_model`; without it the weights come from where the kind has
+        them: a Python package, the file spec["weights"], the user's loader.
+    spec["weights"] = "random": the same network untrained, drawn with spec["seed"] (0).
+    Raises InputError in one line that names the model or the file, and what is wrong.
+    """
+    kind = find_kind(name, spec)
+    if weights is None and spec.get("weights") == "random":
+        return randomise_weights(kind.make(name, spec, {}), seed=int(spec.get("seed", 0)))
+    path = kind.find_source(name, spec) if weights is None else Path(weights)
+    if path is None:
+        return kind.make(name, spec, {})
+    state = load_weights(path)
+    network = kind.make(name, spec, state)
+    insert_weights(network.module, kind.rename(network.module, state), path)
+    return network
+
+
+def find_kind(name: str, spec: Mapping) -> Kind:
+    """The Kind of a spec; InputError lists the kinds when it is unknown."""
+    kind = str(spec.get("kind", ""))
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"model {name}: unknown kind '{kind[:80]}'{hint}; kinds: {', '.join(sorted(KINDS))}")
+    return KINDS[kind]

@@ -1,0 +1,10 @@
+"""minibroden: a probing dataset in Broden's layout that the workflow draws itself.
+
+The catalogue (catalogue.yaml) describes objects made of parts, textures, materials, scenes and
+colours; a small interpreter draws them with exact masks and writes a Broden folder.
+"""
+
+from nemesis.probes.minibroden.contact_sheet import contact_sheet
+from nemesis.probes.minibroden.folder import make_minibroden
+
+__all__ = ["contact_sheet", "make_minibroden"]

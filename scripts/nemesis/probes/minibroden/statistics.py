@@ -1,0 +1,58 @@
+"""How often each concept occurs and how much it covers; concept numbers by frequency."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemesis.probes.minibroden.annotate import Annotation
+from nemesis.probes.minibroden.catalogue import CATEGORIES, Catalogue
+
+
+@dataclass(frozen=True)
+class Counts:
+    """By concept code (C + 1,): images that have it, and the sum over images of its area's share."""
+
+    frequency: np.ndarray
+    coverage: np.ndarray
+
+
+@dataclass(frozen=True)
+class Statistics:
+    total: Counts
+    by_category: dict  # category -> Counts
+    numbers: np.ndarray  # concept code -> Broden number, 0 where it does not occur
+    names: dict  # Broden number -> name, in order
+    codes: dict  # name -> concept code
+
+
+def count_concepts(catalogue: Catalogue, annotations: list[Annotation]) -> Statistics:
+    """Count over all images; a pixel that carries a concept on two planes counts once."""
+    length = len(catalogue.concepts) + 1
+    tables = {name: (np.zeros(length, int), np.zeros(length)) for name in ("total", *CATEGORIES)}
+    for annotation in annotations:
+        for name, (frequency, coverage) in tables.items():
+            share = _shares(annotation, None if name == "total" else name, length)
+            frequency += share > 0
+            coverage += share
+    counts = {name: Counts(*table) for name, table in tables.items()}
+    total = counts.pop("total")
+    order = sorted(np.flatnonzero(total.frequency).tolist(), key=lambda code: (-total.frequency[code], code))
+    numbers = np.zeros(length, dtype=np.uint16)
+    numbers[order] = np.arange(1, len(order) + 1)
+    names = {int(numbers[code]): catalogue.concepts[code - 1] for code in order}
+    codes = {name: position + 1 for position, name in enumerate(catalogue.concepts)}
+    return Statistics(total, counts, numbers, names, codes)
+
+
+def _shares(annotation: Annotation, category: str | None, length: int) -> np.ndarray:
+    """Share of the picture that each concept covers, (C + 1,); category None: in any of them."""
+    planes = [p.codes.ravel() for p in annotation.planes if category in (None, p.category)]
+    scalars = [code for name, code in annotation.scalars if category in (None, name)]
+    share = np.zeros(length)
+    if planes:
+        pixels = planes[0].size
+        pairs = [plane.astype(np.int64) * pixels + np.arange(pixels) for plane in planes]
+        share = np.bincount(np.unique(np.concatenate(pairs)) // pixels, minlength=length) / pixels
+    share[0] = 0
+    share[scalars] = 1
+    return share

@@ -1,0 +1,167 @@
+"""A probing dataset as one zarr store: each image and each label map is decoded once."""
+
+import csv
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from nemesis.errors import InputError
+from nemesis.files import atomic_file
+from nemesis.probes.broden import CATEGORIES, BrodenFolder, decode_images, decode_labels, read_broden
+from nemesis.progress import Progress
+from nemesis.stores import add_array, block_size, blocks, open_store, read, save_array, write_store
+
+NO_CATEGORY = 255
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A stored probe: N images (3, H, W) uint8, label maps (K, Hs, Ws) and image-level labels (S,)."""
+
+    store: zarr.Group
+
+    @property
+    def count(self) -> int:
+        return self.store["images"].shape[0]
+
+    @property
+    def categories(self) -> list[str]:
+        return self.store.attrs["categories"]
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [str(name) for name in read(self.store["names"])]
+
+    @cached_property
+    def scalars(self) -> np.ndarray:
+        """Image-level labels, uint16 (N, S); 0 = none."""
+        return read(self.store["scalars"])
+
+    def images(self, start: int, stop: int) -> np.ndarray:
+        """uint8 (B, 3, H, W)."""
+        return read(self.store["images"], slice(start, stop))
+
+    def labels(self, start: int, stop: int) -> np.ndarray:
+        """uint16 (B, K, Hs, Ws); 0 = none."""
+        return read(self.store["labels"], slice(start, stop))
+
+
+def open_probe(path) -> Probe:
+    """Open a probe.zarr; raises InputError when it is missing or damaged."""
+    return Probe(open_store(path))
+
+
+def prepare_probe(root, store_path, concepts_path, splits=None, max_images=None, config_hash=""):
+    """Decode a Broden folder into `store_path` (zarr) and `concepts_path` (CSV).
+
+    Raises InputError that names the image, mask, table or row that is wrong.
+    """
+    folder = read_broden(root, splits, max_images)
+    tables = [Path(root) / name for name in ("index.csv", "label.csv", "category.csv")]
+    with write_store(store_path, config_hash, tables, categories=list(folder.categories)) as group:
+        frequency, coverage = _write_arrays(group, folder)
+    _write_concepts(concepts_path, folder, frequency, coverage)
+    logging.info("%d images, %d concepts that occur", len(folder.rows), int((frequency > 0).sum()))
+
+
+def read_concepts(path) -> list[dict]:
+    """Rows of a concepts.csv: number (int), name, category, frequency (int), coverage (float)."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        return [
+            row | {"number": int(row["number"]), "frequency": int(row["frequency"])}
+            for row in csv.DictReader(stream)
+        ]
+
+
+def _write_arrays(group, folder: BrodenFolder):
+    count, size = len(folder.rows), folder.image_size
+    planes = max(1, *(len(row.planes) for row in folder.rows)) if count else 1
+    scalars, scalar_category = _pad([row.scalars for row in folder.rows])
+    plane_category = _pad([[(c, 1) for c, _ in row.planes] for row in folder.rows], planes)[1]
+    _check_scalars(folder)
+    block = block_size(3 * size[0] * size[1], count)
+    images = _add_images(group, "images", (count, 3, *size), "uint8", block, "0 to 255, RGB")
+    labels = _add_images(group, "labels", (count, planes, *folder.label_size), "uint16", block, "concept")
+    save_array(group, "scalars", scalars, ("image", "slot"), "concept number, 0 = none")
+    save_array(
+        group, "scalar_category", scalar_category, ("image", "slot"), "index into categories, 255 = none"
+    )
+    save_array(
+        group, "plane_category", plane_category, ("image", "plane"), "index into categories, 255 = none"
+    )
+    _save_text(group, "names", [row.image for row in folder.rows])
+    _save_text(group, "splits", [row.split for row in folder.rows])
+    length = 1 + max(folder.concepts, default=0)
+    frequency, coverage = np.zeros(length, np.int64), np.zeros(length)
+    progress = Progress("decode", count)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start, stop in blocks(count, block):
+            images[start:stop] = decode_images(folder, start, stop, pool)
+            maps = decode_labels(folder, start, stop, planes, pool)
+            labels[start:stop] = maps
+            for number, area in _present(maps, scalars[start:stop], length):
+                frequency[number] += 1
+                coverage[number] += area
+            progress.add(stop - start)
+    return frequency, coverage
+
+
+def _add_images(group, name, shape, dtype, block, units):
+    dims = ("image", "channel" if name == "images" else "plane", "y", "x")
+    return add_array(group, name, shape, dtype, dims, units, chunks=(block, *shape[1:]))
+
+
+def _save_text(group, name: str, texts):
+    array = group.create_array(name, shape=(len(texts),), dtype=str, chunks=(max(1, len(texts)),))
+    array[:] = np.array(texts, dtype=object)
+    array.attrs.update(dimensions=["image"], units="text")
+
+
+def _pad(rows, width: int | None = None):
+    """Ragged (category, value) pairs to two arrays (N, width), padded with 0 and NO_CATEGORY."""
+    width = width or max(1, *(len(row) for row in rows))
+    values = np.zeros((len(rows), width), np.uint16)
+    categories = np.full((len(rows), width), NO_CATEGORY, np.uint8)
+    for index, row in enumerate(rows):
+        for slot, (category, value) in enumerate(row):
+            values[index, slot], categories[index, slot] = value, category
+    return values, categories
+
+
+def _check_scalars(folder: BrodenFolder):
+    for row in folder.rows:
+        for _, number in row.scalars:
+            if number not in folder.concepts:
+                raise InputError(
+                    f"{folder.root / 'index.csv'}: row {row.image}: label number {number} is not in label.csv"
+                )
+
+
+def _present(labels: np.ndarray, scalars: np.ndarray, length: int):
+    """Yield (concept, covered fraction) for every concept of every image of a block."""
+    pixels = labels.shape[2] * labels.shape[3]
+    for planes, whole in zip(labels, scalars, strict=True):
+        areas = np.bincount(planes.ravel(), minlength=length).astype(float)
+        areas[whole] = pixels
+        areas[0] = 0
+        for number in areas.nonzero()[0]:
+            yield number, min(1.0, areas[number] / pixels)
+
+
+def _write_concepts(path, folder: BrodenFolder, frequency, coverage):
+    with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["number", "name", "category", "frequency", "coverage"])
+        for number, concept in sorted(folder.concepts.items()):
+            writer.writerow(
+                [number, concept.name, concept.category, frequency[number], repr(float(coverage[number]))]
+            )
+
+
+__all__ = ["CATEGORIES", "Probe", "open_probe", "prepare_probe", "read_concepts"]

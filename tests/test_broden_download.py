@@ -1,0 +1,125 @@
+"""A made-up Broden archive, from the table of datasets to the unpacked folder."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import pytest
+from http_server import refused_address, running_server
+from zip_files import BODY, damaged_zip, zip_bytes
+
+from nemesis.errors import InputError
+from nemesis.probes.broden_download import COLUMNS, download_broden, read_datasets
+
+FAST = {"attempts": 3, "wait_s": 0.001, "timeout_s": 5}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def names(folder: Path) -> set:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running_server() as running:
+        yield running
+
+
+def tiny_broden(top: str = "broden1_224/") -> bytes:
+    index = "image,split,ih,iw,sh,sw,color,object\na.jpg,train,2,2,1,1,a_color.png,\n"
+    return zip_bytes({f"{top}index.csv": index, f"{top}label.csv": "number,name\n", f"{top}images/a.jpg": BODY})
+
+
+def table_of(tmp_path, **row) -> Path:
+    path = tmp_path / "table.csv"
+    row = {"name": "broden", "version": "tiny", "file": "tiny.zip", **row}
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerow(row)
+    return path
+
+
+@pytest.mark.parametrize("top", ["broden1_224/", ""])
+def test_download_broden(server, tmp_path, top):
+    body = tiny_broden(top)
+    url = server.serve("/tiny.zip", body, stops=[len(body) // 2])
+    table = table_of(tmp_path, primary=refused_address(), mirrors=f"{server.address}/none; {url}", size=len(body))
+    out = tmp_path / "results/downloads"
+    (out / "tiny").mkdir(parents=True)  # as Snakemake does before the job
+    download_broden("tiny", out / "tiny.zip", out / "tiny", table=table, **FAST)
+    assert names(out / "tiny") == {"index.csv", "label.csv", "images"}
+    assert names(out) == {"tiny", "tiny.zip", "tiny.zip.sha256"}
+    (out / "tiny/index.csv").unlink()  # as Snakemake does before it runs a job again
+    before = len(server.asked)
+    download_broden("tiny", out / "tiny.zip", out / "tiny", table=table, **FAST)
+    assert (out / "tiny/index.csv").exists() and len(server.asked) == before
+
+
+def test_download_broden_takes_the_next_address_for_a_damaged_archive(server, tmp_path):
+    bad = server.serve("/bad.zip", damaged_zip("flipped bit"))
+    table = table_of(tmp_path, primary=bad, mirrors=server.serve("/tiny.zip", tiny_broden()))
+    download_broden("tiny", tmp_path / "tiny.zip", tmp_path / "tiny", table=table, **FAST)
+    assert (tmp_path / "tiny/index.csv").exists()
+
+
+def test_download_broden_says_what_to_do(server, tmp_path):
+    table = table_of(tmp_path, primary=server.address + "/none", sha256=sha256(BODY))
+    with pytest.raises(InputError, match=r"tiny.zip by hand .* in the config: downloads: {tiny: PATH}"):
+        download_broden("tiny", tmp_path / "tiny.zip", tmp_path / "tiny", table=table, **FAST)
+    assert names(tmp_path) == {"table.csv"}
+
+
+def test_download_broden_uses_the_users_copy_where_it_is(tmp_path):
+    own = tmp_path / "own.zip"
+    own.write_bytes(tiny_broden())
+    table = table_of(tmp_path, primary="http://127.0.0.1:1/", sha256=sha256(own.read_bytes()))
+    download_broden("tiny", tmp_path / "tiny.zip", tmp_path / "tiny", table=table, user_copy=own)
+    assert names(tmp_path) == {"table.csv", "own.zip", "tiny"}
+    own.write_bytes(tiny_broden("other/"))
+    with pytest.raises(InputError, match=r"own\.zip: has sha256"):
+        download_broden("tiny", tmp_path / "tiny.zip", tmp_path / "other", table=table, user_copy=own)
+
+
+def test_an_archive_without_an_index_is_refused(tmp_path):
+    own = tmp_path / "own.zip"
+    own.write_bytes(zip_bytes({"a/b.csv": b"1"}))
+    with pytest.raises(InputError, match=r"own.zip: does not contain index.csv"):
+        download_broden("broden1_224", "x.zip", tmp_path / "out", user_copy=own)
+    assert names(tmp_path) == {"own.zip"}
+
+
+def test_unknown_version(tmp_path):
+    with pytest.raises(InputError, match=r"broden9: no such version .* broden1_224"):
+        download_broden("broden9", tmp_path / "a.zip", tmp_path / "a")
+
+
+def test_the_embedded_table():
+    datasets = read_datasets()
+    assert {"broden1_224", "broden1_227", "broden1_384"} <= set(datasets)
+    for version, dataset in datasets.items():
+        assert dataset.file == f"{version}.zip" and dataset.notes
+        assert all(source.startswith(("http://", "https://")) for source in dataset.sources)
+        assert dataset.sha256 is None or len(dataset.sha256) == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("name,version\n", "expected the columns"),
+        (",".join(COLUMNS) + "\nbroden,a,a.zip,big,,http://a,,\n", "line 2: size is 'big'"),
+        (",".join(COLUMNS) + "\nbroden,a,,,,http://a,,\n", "line 2: version, file and primary"),
+        (",".join(COLUMNS) + "\nbroden,a,a.zip,,,http://a,,\n" * 2, "twice"),
+        (None, "no such table"),
+    ],
+)
+def test_a_wrong_table(tmp_path, text, fault):
+    path = tmp_path / "table.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=fault):
+        read_datasets(path)
