@@ -40,6 +40,12 @@ def atomic_directory(target):
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_csv(table, path):
+    """Write a pandas table as UTF-8 CSV with a header and floats in full precision."""
+    with atomic_file(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+
+
 def sha256_file(path) -> str:
     """Hex sha256 of a file's bytes."""
     with open(path, "rb") as stream:

@@ -61,5 +61,5 @@ def _data_files(module: Path):
     """Data files that travel with a module: those of its folder that the module names."""
     text = module.read_text()
     for path in sorted(module.parent.iterdir()):
-        if path.suffix in {".csv", ".yaml", ".json"} and path.name in text:
+        if path.suffix in {".csv", ".yaml", ".json", ".mplstyle"} and path.name in text:
             yield path

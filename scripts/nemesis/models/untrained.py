@@ -4,6 +4,8 @@ import torch
 
 from nemesis.models.network import Network
 
+NORMALISATIONS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
+
 
 @torch.no_grad()
 def randomise_weights(network: Network, seed: int) -> Network:
@@ -15,7 +17,7 @@ def randomise_weights(network: Network, seed: int) -> Network:
     """
     generator = torch.Generator().manual_seed(seed)
     for module in network.module.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._NormBase) or isinstance(module, torch.nn.LayerNorm | torch.nn.GroupNorm):
+        if isinstance(module, NORMALISATIONS):
             module.reset_parameters()
         elif isinstance(module, torch.nn.modules.conv._ConvNd | torch.nn.Linear):
             _draw_layer(module, generator)

@@ -13,7 +13,7 @@ import zarr
 
 from nemesis.errors import InputError
 from nemesis.files import atomic_file
-from nemesis.probes.broden import CATEGORIES, BrodenFolder, decode_images, decode_labels, read_broden
+from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
 from nemesis.progress import Progress
 from nemesis.stores import add_array, block_size, blocks, open_store, read, save_array, write_store
 
@@ -37,6 +37,11 @@ class Probe:
     @cached_property
     def names(self) -> list[str]:
         return [str(name) for name in read(self.store["names"])]
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """Split of each image, text (N,)."""
+        return np.array([str(split) for split in read(self.store["splits"])])
 
     @cached_property
     def scalars(self) -> np.ndarray:
@@ -68,6 +73,21 @@ def prepare_probe(root, store_path, concepts_path, splits=None, max_images=None,
         frequency, coverage = _write_arrays(group, folder)
     _write_concepts(concepts_path, folder, frequency, coverage)
     logging.info("%d images, %d concepts that occur", len(folder.rows), int((frequency > 0).sum()))
+
+
+def present_concepts(probe: Probe) -> tuple[np.ndarray, list[int]]:
+    """Which concepts occur in which image, bool (N, C), and the numbers (C) of those that occur at all."""
+    length = 65536
+    present = []
+    for start, stop in blocks(probe.count, 128):
+        rows = zip(probe.labels(start, stop), probe.scalars[start:stop], strict=True)
+        present += [np.union1d(planes, whole) for planes, whole in rows]
+    seen = np.zeros((probe.count, length), bool)
+    for image, numbers in enumerate(present):
+        seen[image, numbers] = True
+    seen[:, 0] = False
+    numbers = seen.any(axis=0).nonzero()[0]
+    return seen[:, numbers], numbers.tolist()
 
 
 def read_concepts(path) -> list[dict]:
@@ -163,5 +183,3 @@ def _write_concepts(path, folder: BrodenFolder, frequency, coverage):
                 [number, concept.name, concept.category, frequency[number], repr(float(coverage[number]))]
             )
 
-
-__all__ = ["CATEGORIES", "Probe", "open_probe", "prepare_probe", "read_concepts"]

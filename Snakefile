@@ -1,0 +1,25 @@
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/downloads.smk"
+include: "rules/probes.smk"
+include: "rules/models.smk"
+include: "rules/dissection.smk"
+include: "rules/corruption.smk"
+include: "rules/tables.smk"
+
+
+rule all:
+    """Everything that the config asks for."""
+    default_target: True
+    input:
+        TABLES,
+        FIGURES,

@@ -1,0 +1,80 @@
+for extraction in EXTRACTIONS if NOISES else []:
+
+    rule:
+        name:
+            f"extract_noisy_{extraction.probe}_{extraction.model}"
+        input:
+            probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
+            weights=f"results/models/{extraction.model}/weights.safetensors",
+        output:
+            maps=temp(
+                layer_paths(
+                    extraction, "noise/{kind}-{std}/activations-{draw}.zarr/zarr.json"
+                )
+            ),
+        log:
+            f"logs/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}.log",
+        benchmark:
+            f"benchmarks/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            model=extraction.model,
+            spec=config["models"][extraction.model],
+            layers=extraction.layers,
+            dtype=config["dissection"]["dtype"],
+            batch=config["batch_size"],
+            device=config["device"],
+            noise={
+                "seed": config["seed"],
+                "fraction": max(config["noise"]["fractions"]),
+                "storage": config["noise"]["storage"],
+            },
+            code=code_hash("extract_activations"),
+        script:
+            "../scripts/extract_activations.py"
+
+    rule:
+        name:
+            f"dissect_noise_{extraction.probe}_{extraction.model}"
+        input:
+            probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
+            concepts=f"results/probes/{extraction.probe}/concepts.csv",
+            maps=layer_paths(extraction, "clean/activations.zarr/zarr.json"),
+            clean=layer_paths(extraction, "clean/dissection.csv"),
+            **{
+                f"draw_{draw}": layer_paths(
+                    extraction,
+                    f"noise/{{kind}}-{{std}}/activations-{draw}.zarr/zarr.json",
+                )
+                for draw in DRAWS
+            },
+        output:
+            dissection=layer_paths(extraction, "noise/{kind}-{std}/dissection.csv"),
+        log:
+            f"logs/dissect_noise/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}.log",
+        benchmark:
+            f"benchmarks/dissect_noise/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            gpu=GPU,
+            mem_mb=4000,
+            runtime=240,
+        params:
+            layers=extraction.layers,
+            units=extraction.units,
+            settings=config["dissection"],
+            fractions=config["noise"]["fractions"],
+            draws=DRAWS,
+            device=config["device"],
+            seed=config["seed"],
+            code=code_hash("dissect_noise"),
+        script:
+            "../scripts/dissect_noise.py"

@@ -1,0 +1,86 @@
+for extraction in EXTRACTIONS:
+
+    rule:
+        name:
+            f"extract_activations_{extraction.probe}_{extraction.model}"
+        input:
+            probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
+            weights=f"results/models/{extraction.model}/weights.safetensors",
+        output:
+            maps=layer_paths(extraction, "clean/activations.zarr/zarr.json"),
+        log:
+            f"logs/extract_activations/{extraction.probe}/{extraction.model}/clean.log",
+        benchmark:
+            f"benchmarks/extract_activations/{extraction.probe}/{extraction.model}/clean.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            model=extraction.model,
+            spec=config["models"][extraction.model],
+            layers=extraction.layers,
+            dtype=config["dissection"]["dtype"],
+            batch=config["batch_size"],
+            device=config["device"],
+            noise=None,
+            code=code_hash("extract_activations"),
+        script:
+            "../scripts/extract_activations.py"
+
+
+rule compute_thresholds:
+    """Exact activation threshold of every unit (Eq. 1)."""
+    input:
+        maps="results/{probe}/{model}/{layer}/clean/activations.zarr/zarr.json",
+    output:
+        thresholds="results/{probe}/{model}/{layer}/clean/thresholds.csv",
+    log:
+        "logs/compute_thresholds/{probe}/{model}/{layer}.log",
+    benchmark:
+        "benchmarks/compute_thresholds/{probe}/{model}/{layer}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings={key: config["dissection"][key] for key in ("quantile", "threshold")},
+        code=code_hash("compute_thresholds"),
+    script:
+        "../scripts/compute_thresholds.py"
+
+
+rule dissect:
+    """Best labels of every unit on the clean probe (Eq. 2 to 4), and its null churn."""
+    input:
+        probe="results/probes/{probe}/probe.zarr/zarr.json",
+        concepts="results/probes/{probe}/concepts.csv",
+        maps="results/{probe}/{model}/{layer}/clean/activations.zarr/zarr.json",
+        thresholds="results/{probe}/{model}/{layer}/clean/thresholds.csv",
+    output:
+        dissection="results/{probe}/{model}/{layer}/clean/dissection.csv",
+        tally="results/{probe}/{model}/{layer}/clean/tally.zarr/zarr.json",
+        null_churn="results/{probe}/{model}/{layer}/clean/null_churn.csv",
+    log:
+        "logs/dissect/{probe}/{model}/{layer}.log",
+    benchmark:
+        "benchmarks/dissect/{probe}/{model}/{layer}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=config["dissection"],
+        device=config["device"],
+        seed=config["seed"],
+        code=code_hash("dissect"),
+    script:
+        "../scripts/dissect.py"

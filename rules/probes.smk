@@ -1,0 +1,57 @@
+def find_probe_index(wildcards):
+    """The index.csv of a probe's folder in Broden's layout."""
+    spec = config["probes"][wildcards.probe]
+    if spec["kind"] == "minibroden":
+        return f"results/probes/{wildcards.probe}/broden/index.csv"
+    if spec["kind"] == "download":
+        return f"results/downloads/{spec['version']}/index.csv"
+    return str(Path(spec["path"]) / "index.csv")
+
+
+rule make_minibroden:
+    """Draw the embedded probing dataset."""
+    output:
+        index="results/probes/{probe}/broden/index.csv",
+    log:
+        "logs/make_minibroden/{probe}.log",
+    benchmark:
+        "benchmarks/make_minibroden/{probe}.tsv"
+    wildcard_constraints:
+        probe=names_where("probes", lambda kind: kind == "minibroden"),
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        images=lambda wildcards: config["probes"][wildcards.probe]["images"],
+        size=lambda wildcards: config["probes"][wildcards.probe]["size"],
+        seed=config["seed"],
+        code=code_hash("make_minibroden"),
+    script:
+        "../scripts/make_minibroden.py"
+
+
+rule prepare_probe:
+    """Decode images and label maps once."""
+    input:
+        index=find_probe_index,
+    output:
+        store="results/probes/{probe}/probe.zarr/zarr.json",
+        concepts="results/probes/{probe}/concepts.csv",
+    log:
+        "logs/prepare_probe/{probe}.log",
+    benchmark:
+        "benchmarks/prepare_probe/{probe}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        spec=lambda wildcards: config["probes"][wildcards.probe],
+        code=code_hash("prepare_probe"),
+    script:
+        "../scripts/prepare_probe.py"

@@ -1,0 +1,39 @@
+"""Dissect every layer of a (probe, model) pair again under one kind and size of noise."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nemesis.corruption.noise import draw_seed
+from nemesis.corruption.noisy import dissect_noisy
+from nemesis.devices import choose_device
+from nemesis.dissection.dissect import load_concepts
+from nemesis.dissection.maps import open_maps
+from nemesis.dissection.select import select_units
+from nemesis.files import write_csv
+from nemesis.job import job
+from nemesis.probes.probe import open_probe
+
+with job(snakemake.log[0], snakemake.threads):
+    params, files = snakemake.params, snakemake.input
+    probe = open_probe(Path(files.probe).parent)
+    concepts = load_concepts(files.concepts, probe)
+    device = choose_device(params.device)
+    for number, layer in enumerate(params.layers):
+        clean = pd.read_csv(files.clean[number], keep_default_na=False)
+        noisy = {
+            (draw, draw_seed(params.seed, draw)): open_maps(Path(files[f"draw_{draw}"][number]).parent)
+            for draw in params.draws
+        }
+        table = dissect_noisy(
+            open_maps(Path(files.maps[number]).parent),
+            noisy,
+            clean,
+            probe,
+            concepts,
+            device,
+            params.settings,
+            params.fractions,
+        )
+        units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
+        write_csv(table[table["unit"].isin(units)], snakemake.output.dissection[number])

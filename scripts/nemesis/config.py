@@ -1,0 +1,174 @@
+"""Check a config and list what it asks for. Standard library, yaml and jsonschema only: it runs at every start."""
+
+import copy
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from nemesis.errors import InputError
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """One network on one probe: the layers of all experiments that share them."""
+
+    probe: str
+    model: str
+    layers: tuple[str, ...]
+    units: dict  # layer -> all | number | list
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One kind and size of noise; `name` is its part of a path, e.g. gaussian-0.02."""
+
+    kind: str
+    std: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.std:g}"
+
+
+def check_config(config: dict, schema_path, where: str = "config") -> dict:
+    """Return a copy of `config` with every default filled in.
+
+    Raises InputError, one line that names the first bad key, what was expected and what to do.
+    """
+    schema = yaml.safe_load(Path(schema_path).read_text())
+    config = copy.deepcopy(config)
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(config), key=_order)
+    if errors:
+        raise InputError(f"{where}: {_explain(_deepest(errors[0]), schema)}")
+    _fill_defaults(config, schema, schema)
+    _check_experiments(config, where)
+    return config
+
+
+def list_extractions(config: dict) -> list[Extraction]:
+    """The (probe, model) pairs of all experiments, each with the union of its layers."""
+    pairs: dict = {}
+    for experiment in config["experiments"]:
+        units = pairs.setdefault((experiment["probe"], experiment["model"]), {})
+        units.update(dict.fromkeys(experiment["layers"], experiment["units"]))
+    return [Extraction(probe, model, tuple(units), units) for (probe, model), units in pairs.items()]
+
+
+def list_noises(config: dict) -> list[Noise]:
+    """Every kind and size of noise; `none` has no size."""
+    noise = config.get("noise")
+    if not noise:
+        return []
+    found = [Noise(kind, 0.0 if kind == "none" else std) for kind in noise["kinds"] for std in noise["std"]]
+    return list(dict.fromkeys(found))
+
+
+def _check_experiments(config: dict, where: str):
+    seen = {}
+    for number, experiment in enumerate(config["experiments"]):
+        for key in ("probe", "model"):
+            known = config[f"{key}s"]
+            if experiment[key] not in known:
+                raise InputError(
+                    f"{where}: experiments[{number}].{key}: there is no {key} '{experiment[key]}'"
+                    f"{_suggest(experiment[key], known)}; {key}s has {', '.join(known)}"
+                )
+        for layer in experiment["layers"]:
+            place = (experiment["probe"], experiment["model"], layer)
+            if place in seen:
+                raise InputError(
+                    f"{where}: experiments[{number}] repeats layer {layer} of experiments[{seen[place]}]"
+                    f" ({experiment['probe']}, {experiment['model']}); name it once"
+                )
+            seen[place] = number
+    for name, model in config["models"].items():
+        if "probe" in model and model["probe"] not in config["probes"]:
+            raise InputError(
+                f"{where}: models.{name}.probe: there is no probe '{model['probe']}'"
+                f"{_suggest(model['probe'], config['probes'])}"
+            )
+
+
+def _order(error):
+    """By place; an unknown key comes first, as it often explains the missing one."""
+    return [str(part) for part in error.absolute_path], error.validator != "additionalProperties"
+
+
+def _deepest(error):
+    while error.validator == "allOf" and error.context:
+        error = error.context[0]
+    return error
+
+
+def _explain(error, schema) -> str:
+    place = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error.absolute_path)
+    place = place.replace(".[", "[")
+    prefix = f"{place}: " if place else ""
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))[0]
+        key = f"{place}.{unknown}" if place else unknown
+        return f"key '{key}' is not known{_suggest(unknown, known)}; expected one of {', '.join(known)}"
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"{prefix}key '{missing}' is missing; add it"
+    if error.validator == "enum":
+        options = [str(option) for option in error.validator_value]
+        return f"{prefix}'{error.instance}' is not one of {', '.join(options)}{_suggest(str(error.instance), options)}"
+    described = error.schema.get("description") if isinstance(error.schema, dict) else None
+    expected = f" ({described})" if described else ""
+    return f"{prefix}{_plain(error)}{expected}"
+
+
+def _plain(error) -> str:
+    value, limit = error.instance, error.validator_value
+    texts = {
+        "minimum": f"{value} is below {limit}",
+        "maximum": f"{value} is above {limit}",
+        "exclusiveMinimum": f"{value} must be above {limit}",
+        "exclusiveMaximum": f"{value} must be below {limit}",
+        "type": f"{value!r} is not of type {limit}",
+        "oneOf": f"{value!r} is none of the accepted forms",
+        "pattern": f"'{value}' does not match {limit}",
+    }
+    return texts.get(error.validator, error.message)
+
+
+def _suggest(name: str, known) -> str:
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _fill_defaults(value, schema: dict, root: dict):
+    schema = _resolve(schema, root)
+    if isinstance(value, list) and "items" in schema:
+        for item in value:
+            _fill_defaults(item, schema["items"], root)
+    if not isinstance(value, dict):
+        return
+    for branch in schema.get("allOf", []):
+        if _applies(branch, value):
+            _fill_defaults(value, branch["then"], root)
+    for key, part in schema.get("properties", {}).items():
+        if key not in value and "default" in part:
+            value[key] = copy.deepcopy(part["default"])
+        if key in value:
+            _fill_defaults(value[key], part, root)
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict):
+        for key in set(value) - set(schema.get("properties", {})):
+            _fill_defaults(value[key], others, root)
+
+
+def _applies(branch: dict, value: dict) -> bool:
+    return all(value.get(key) == part.get("const") for key, part in branch["if"]["properties"].items())
+
+
+def _resolve(schema: dict, root: dict) -> dict:
+    if "$ref" in schema:
+        return root["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+    return schema

@@ -1,0 +1,61 @@
+"""Maps of a corrupted probe: the clean maps, with those of the corrupted images in their place."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemesis.dissection.maps import StoredMaps
+
+
+@dataclass(frozen=True)
+class MixedMaps:
+    """A map source: `clean` for all N images, but `corrupted` for the images in `chosen`.
+
+    `rows` are the positions of the chosen images in the corrupted store.
+    """
+
+    clean: StoredMaps
+    corrupted: StoredMaps
+    chosen: np.ndarray  # (P,) image numbers, ascending
+    rows: np.ndarray  # (P,)
+
+    @property
+    def units(self) -> int:
+        return self.clean.units
+
+    @property
+    def count(self) -> int:
+        return self.clean.count
+
+    @property
+    def block(self) -> int:
+        return self.clean.block
+
+    @property
+    def unit_chunk(self) -> int:
+        return self.clean.unit_chunk
+
+    def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
+        """Maps of a slice of the probe's images, (U', B, h, w)."""
+        first, last = np.searchsorted(self.chosen, [images.start, images.stop])
+        if first == last:
+            return self.clean.read(images, units)
+        rows = self.rows[first:last]
+        span = slice(int(rows[0]), int(rows[-1]) + 1)
+        corrupted = self.corrupted.read(span, units)[:, rows - rows[0]]
+        if last - first == images.stop - images.start:
+            return corrupted
+        maps = self.clean.read(images, units).copy()
+        maps[:, self.chosen[first:last] - images.start] = corrupted
+        return maps
+
+
+def mix_maps(clean: StoredMaps, corrupted: StoredMaps, chosen: np.ndarray) -> MixedMaps:
+    """Put the corrupted maps of the images `chosen` (ascending numbers) among the clean ones.
+
+    Raises KeyError when the corrupted store lacks one of them.
+    """
+    rows = np.searchsorted(corrupted.image, chosen)
+    if len(chosen) and (rows.max() >= len(corrupted.image) or (corrupted.image[rows] != chosen).any()):
+        raise KeyError("the corrupted store lacks images that were chosen")
+    return MixedMaps(clean, corrupted, chosen, rows)

@@ -1,0 +1,111 @@
+"""Tables over all experiments: CSV for programs, Markdown for readers."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nemesis.dissection.select import select_units
+from nemesis.files import atomic_file, write_csv
+from nemesis.scoring.shares import summarise_noise, summarise_null
+
+PLACE = ["probe", "model", "layer"]
+PUBLISHED = Path(__file__).parent / "published" / "claims.csv"
+
+
+def label_table(experiments: list[dict], min_iou: float, seed: int, root="results") -> pd.DataFrame:
+    """One line a layer: its units, how many have a label, in which categories, and the null churn."""
+    lines = []
+    for experiment in experiments:
+        for layer in experiment["layers"]:
+            folder = Path(root, experiment["probe"], experiment["model"], layer, "clean")
+            clean = read_table(folder / "dissection.csv")
+            units = select_units(experiment["units"][layer], clean, min_iou, seed, layer)
+            chosen = clean[clean["unit"].isin(units)]
+            labelled = chosen[chosen["iou"] >= min_iou]
+            line = {"probe": experiment["probe"], "model": experiment["model"], "layer": layer}
+            line |= {"units": len(chosen), "labelled": len(labelled), "concepts": labelled["label"].nunique()}
+            line |= {"mean_iou": labelled["iou"].mean(), "margin": (labelled["iou"] - labelled["iou_2"]).mean()}
+            line |= summarise_null(read_table(folder / "null_churn.csv"), labelled["unit"], seed)
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def noise_table(experiments: list[dict], noises, labels: pd.DataFrame, min_iou: float, root="results") -> pd.DataFrame:
+    """One line a (layer, kind, std, fraction): share of manipulated units beside null churn and published value."""
+    parts = []
+    for experiment in experiments:
+        for layer in experiment["layers"]:
+            for name, kind, std in noises:
+                path = Path(root, experiment["probe"], experiment["model"], layer, "noise", name, "dissection.csv")
+                part = summarise_noise(read_table(path), min_iou)
+                place = {"probe": experiment["probe"], "model": experiment["model"], "layer": layer}
+                for column, value in reversed((place | {"kind": kind, "std": std}).items()):
+                    part.insert(0, column, value)
+                parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    table = table.merge(labels[[*PLACE, "null_churn", "null_low", "null_high"]], on=PLACE, how="left")
+    return add_published(table)
+
+
+def add_published(table: pd.DataFrame) -> pd.DataFrame:
+    """Set `published` (text) where the paper states a value for this probe, model and noise."""
+    claims = pd.read_csv(PUBLISHED, comment="#", keep_default_na=False)
+    keys = ["probe", "model", "kind", "std", "fraction"]
+    return table.merge(claims[[*keys, "published"]], on=keys, how="left").fillna({"published": ""})
+
+
+def read_table(path) -> pd.DataFrame:
+    """Read one of our CSV files; an empty label stays empty text."""
+    return pd.read_csv(path, keep_default_na=False, na_values={"iou": [""]})
+
+
+def format_share(value: float, low: float, high: float, n: int) -> str:
+    """A share as `12% [8, 17], n=80`; a dash when there is no unit."""
+    if not n:
+        return "-"
+    return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}], n={n}"
+
+
+def write_table(table: pd.DataFrame, csv_path, markdown_path):
+    """Write a table as CSV (full precision) and as Markdown (rounded)."""
+    write_csv(table, csv_path)
+    with atomic_file(markdown_path) as partial:
+        Path(partial).write_text(to_markdown(table), encoding="utf-8")
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table; floats to three places, pipes escaped."""
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
+    return str(value).replace("|", "\\|")
+
+
+def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, paths) -> str:
+    """The demo's end: one line a layer, and where the tables and figures are."""
+    shown = labels[PLACE].copy()
+    shown["labelled"] = [f"{a} of {b}" for a, b in zip(labels["labelled"], labels["units"], strict=True)]
+    if noise is not None and len(noise):
+        kind, fraction = noise["kind"].iloc[0], noise["fraction"].max()
+        whole = noise[(noise["kind"] == kind) & (noise["fraction"] == fraction)]
+        for std, part in whole.groupby("std"):
+            cells = part.set_index(PLACE)[["manipulated", "low", "high", "units"]]
+            column = f"{kind} {std:g}"
+            shown[column] = [format_share(*cells.loc[tuple(place)].to_list()) for place in shown[PLACE].to_numpy()]
+    churn = zip(labels["null_churn"], labels["null_low"], labels["null_high"], labels["labelled"], strict=True)
+    shown["null churn"] = [format_share(*values) for values in churn]
+    title = "Share of labelled units whose label changed, with 95% interval.\n"
+    title += "Null churn: the same without any corruption, on resampled clean images.\n\n"
+    return title + shown.to_string(index=False) + "\n\n" + "\n".join(map(str, paths)) + "\n"
+
+
+def select_kinds(noise: pd.DataFrame) -> pd.DataFrame:
+    """The kinds of noise side by side: all at the largest fraction, sorted by layer and size."""
+    whole = noise[noise["fraction"] == noise["fraction"].max()]
+    order = whole.assign(place=whole.groupby(PLACE, sort=False).ngroup())
+    return order.sort_values(["place", "std", "kind"], kind="stable").drop(columns="place")

@@ -1,0 +1,36 @@
+"""Train the small contrast network on a probe: which concepts occur in an image?"""
+
+import logging
+from pathlib import Path
+
+from nemesis.job import job
+from nemesis.models.card import save_model
+from nemesis.models.registry import find_kind
+from nemesis.models.training import train_tinyvgg
+from nemesis.probes.probe import open_probe, present_concepts
+
+with job(snakemake.log[0], snakemake.threads):
+    name, spec = snakemake.wildcards.model, snakemake.params.spec
+    probe = open_probe(Path(snakemake.input.probe).parent)
+    images = probe.images(0, probe.count)
+    targets, numbers = present_concepts(probe)
+    state, metrics = train_tinyvgg(
+        images,
+        targets,
+        seed=snakemake.params.seed,
+        epochs=spec.get("epochs", 40),
+        threads=snakemake.threads,
+        progress=lambda epoch, epochs, loss: logging.info("epoch %d/%d, loss %.4f", epoch, epochs, loss),
+        held_out=probe.splits != "train",
+    )
+    network = find_kind(name, spec).make(name, spec, state)
+    network.module.load_state_dict(state)
+    save_model(
+        network,
+        spec,
+        Path(snakemake.output.weights),
+        Path(snakemake.output.card),
+        images.shape[2],
+        source=f"trained on the probe {spec['probe']}, concepts {numbers}",
+        accuracy=metrics,
+    )
