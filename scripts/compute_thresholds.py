@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nemesis.dissection.layers import write_thresholds
+from nemesis.dissection.thresholds import write_thresholds
 from nemesis.job import job
 
 with job(snakemake.log[0], snakemake.threads):

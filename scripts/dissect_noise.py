@@ -8,8 +8,8 @@ from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import dissect_noisy
 from nemesis.devices import choose_device
 from nemesis.dissection.dissect import load_concepts
-from nemesis.dissection.maps import open_maps
 from nemesis.dissection.select import select_units
+from nemesis.dissection.stored import open_maps
 from nemesis.files import write_csv
 from nemesis.job import job
 from nemesis.probes.probe import open_probe

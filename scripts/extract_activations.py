@@ -8,7 +8,7 @@ import torch  # noqa: F401  (job sets its threads)
 from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import noisy_images
 from nemesis.devices import choose_batch, choose_device
-from nemesis.dissection.maps import ImageSource, extract_activations
+from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.models.network import LayerReader

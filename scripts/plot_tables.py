@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from nemesis.files import atomic_file
 from nemesis.figures.noise import plot_by_fraction, plot_by_layer, save_figure
 from nemesis.figures.tables import label_table, noise_table, select_kinds, summary_text, write_table
+from nemesis.files import atomic_file
 from nemesis.job import job
 
 with job(snakemake.log[0]):

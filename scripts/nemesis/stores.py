@@ -94,9 +94,7 @@ def read(array, *selection) -> np.ndarray:
     except (RuntimeError, ValueError, OSError, FileNotFoundError) as error:
         store = Path(str(array.store_path.store.root))
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"{store}: array '{array.basename}' is damaged ({reason}); {_remedy(store)}"
-        ) from error
+        raise InputError(f"{store}: array '{array.basename}' is damaged ({reason}); {_remedy(store)}") from error
 
 
 def blocks(count: int, size: int):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemesis.dissection.maps import StoredMaps
+from nemesis.dissection.stored import StoredMaps
 
 
 @dataclass(frozen=True)

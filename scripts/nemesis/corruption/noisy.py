@@ -10,8 +10,10 @@ import pandas as pd
 from nemesis.corruption.mixed import mix_maps
 from nemesis.corruption.noise import add_noise, choose_images
 from nemesis.corruption.storage import store_image, stored_difference
-from nemesis.dissection.dissect import Run, dissect_layer, layer_thresholds
-from nemesis.dissection.maps import ImageSource, StoredMaps
+from nemesis.dissection.dissect import Run, dissect_layer
+from nemesis.dissection.extract import ImageSource
+from nemesis.dissection.stored import StoredMaps
+from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.probes.probe import Probe
 
 

@@ -59,9 +59,7 @@ def count_activations(chunks: Chunks, units: int, prefix: np.ndarray | None = No
     return counts
 
 
-def compute_thresholds(
-    chunks: Chunks, units: int, dtype, quantile: float = 0.005, rule: str = "exact"
-) -> Thresholds:
+def compute_thresholds(chunks: Chunks, units: int, dtype, quantile: float = 0.005, rule: str = "exact") -> Thresholds:
     """Thresholds of a group of units from their maps.
 
     `chunks()` iterates over (maps (U, B, h, w), weight) with weight an integer: the maps of

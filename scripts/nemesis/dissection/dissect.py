@@ -1,8 +1,4 @@
-"""Dissect a layer: thresholds, then labels, from stored maps and a stored probe.
-
-A *map source* has `units`, `count`, `block`, `unit_chunk` and `read(images, units)`; it is the
-clean store, or the clean store with some images replaced by their corrupted maps.
-"""
+"""Dissect a layer: labels of its units from stored maps, thresholds and a stored probe."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.dissection.counts import Thresholds, compute_thresholds
 from nemesis.dissection.tally import (
     Tally,
     best_labels,
@@ -61,32 +56,6 @@ def load_concepts(path, probe: Probe) -> Concepts:
         names[row["number"]] = row["name"]
         category_of[row["number"]] = probe.categories.index(row["category"])
     return Concepts(names, category_of, probe.categories)
-
-
-def layer_thresholds(maps, quantile: float, rule: str, weights: np.ndarray | None = None) -> Thresholds:
-    """Thresholds of every unit of a map source; one group of units is held at a time.
-
-    `weights` (N,) counts each image so many times.
-    """
-    parts = []
-    for first, last in blocks(maps.units, maps.unit_chunk):
-        units = slice(first, last)
-        dtype = maps.read(slice(0, 1), units).dtype
-        chunks = lambda units=units: _chunks(maps, units, weights)  # noqa: E731
-        parts.append(compute_thresholds(chunks, last - first, dtype, quantile, rule))
-    return Thresholds(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
-
-
-def _chunks(maps, units: slice, weights):
-    for start, stop in blocks(maps.count, maps.block):
-        part = maps.read(slice(start, stop), units)
-        if weights is None:
-            yield part, 1
-            continue
-        times = weights[start:stop]
-        for weight in range(1, int(times.max(initial=0)) + 1):
-            if (times == weight).any():
-                yield part[:, times == weight], weight
 
 
 def dissect_runs(runs: list[Run], probe: Probe, concepts: Concepts, device) -> list[Tally]:

@@ -5,19 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.dissection.dissect import Run, dissect_layer, layer_thresholds, save_tally
-from nemesis.dissection.maps import open_maps
+from nemesis.dissection.dissect import Run, dissect_layer, save_tally
 from nemesis.dissection.resample import null_churn
+from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json, write_csv
-
-
-def write_thresholds(maps_path, csv_path, quantile: float, rule: str):
-    """Write thresholds.csv: unit, threshold, n_values, exceeding_fraction, dead."""
-    found = layer_thresholds(open_maps(maps_path), quantile, rule)
-    table = pd.DataFrame(vars(found))
-    table.insert(0, "unit", range(len(table)))
-    logging.info("%d units, %d dead", len(table), table["dead"].sum())
-    write_csv(table, csv_path)
 
 
 def write_dissection(maps_path, thresholds_path, probe, concepts, device, settings: dict, seed: int, outputs: dict):

@@ -7,7 +7,8 @@ are found anew, and the share of replicates in which a unit's label differs is i
 import numpy as np
 import pandas as pd
 
-from nemesis.dissection.dissect import Run, dissect_layer, layer_thresholds
+from nemesis.dissection.dissect import Run, dissect_layer
+from nemesis.dissection.thresholds import layer_thresholds
 
 STREAM = 0x6E756C6C  # separates this use of the seed from the others
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
+from matplotlib import style
+from matplotlib.figure import Figure
 
 from nemesis.files import atomic_file
 
@@ -59,8 +60,8 @@ def save_figure(figure, *paths):
 def _panels(table: pd.DataFrame):
     """One panel a (probe, model), on a figure of its own backend-free canvas."""
     groups = list(table.groupby(["probe", "model"], sort=False))
-    with mpl.style.context(STYLE):
-        figure = mpl.figure.Figure(figsize=(max(1, len(groups)) * 4.2, 3.6), layout="constrained")
+    with style.context(STYLE):
+        figure = Figure(figsize=(max(1, len(groups)) * 4.2, 3.6), layout="constrained")
         axes = figure.subplots(1, max(1, len(groups)), sharey=True, squeeze=False)[0]
     for panel, ((probe, model), _) in zip(axes, groups, strict=False):
         panel.set_title(f"{model} on {probe}")
@@ -83,5 +84,3 @@ def _finish(figure, panels, title: str):
     if panels:
         panels[0][0].set_ylabel("units whose label changed (%)")
     figure.suptitle(f"{title}; bars: 95% Wilson interval", fontsize=9)
-
-

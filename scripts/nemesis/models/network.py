@@ -66,7 +66,15 @@ class LayerReader:
     Raises InputError when the network has no such layer.
     """
 
-    def __init__(self, network: Network, names: Iterable[str], device="cpu", *, channels_last: bool | None = None):
+    def __init__(
+        self,
+        network: Network,
+        names: Iterable[str],
+        device="cpu",
+        *,
+        channels_last: bool | None = None,
+        pad_to: int = 0,
+    ):
         self.network = network
         self.device = torch.device(device)
         self.pad_to = pad_to

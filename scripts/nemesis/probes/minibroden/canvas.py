@@ -13,7 +13,7 @@ from nemesis.probes.minibroden.patterns import draw_pattern
 from nemesis.probes.minibroden.shapes import rasterise
 from nemesis.probes.minibroden.surfaces import draw_surface
 
-SUPERSAMPLE = 3  # canvas pixels to a picture pixel
+SUPERSAMPLE = 2  # canvas pixels to a picture pixel
 REFERENCE = 384  # canvas side at which the surfaces' and patterns' sizes are written
 
 
@@ -65,8 +65,11 @@ class Canvas:
         rgb = self._render(region.look, y0, x0, mask.shape, origin)
         if relief:
             rgb *= (1 + relief * self._relief(mask))[..., None]
-        self.rgb[box][mask] = rgb[mask]
-        self.plane[box][mask] = len(self.regions) - 1
+        if mask.all():
+            self.rgb[box], self.plane[box] = rgb, len(self.regions) - 1
+        else:
+            np.copyto(self.rgb[box], rgb, where=mask[..., None])
+            np.copyto(self.plane[box], np.uint16(len(self.regions) - 1), where=mask)
 
     def darken(self, outlines, strength: float, blur: float):
         """Multiply a soft shadow into the picture; blur in canvas pixels."""
@@ -88,8 +91,9 @@ class Canvas:
 
     def picture(self) -> np.ndarray:
         """RGB float32 (size, size, 3): the mean over each picture pixel's samples."""
-        shape = (self.size, SUPERSAMPLE, self.size, SUPERSAMPLE, 3)
-        return self.rgb.reshape(shape).mean(axis=(1, 3))
+        steps = range(SUPERSAMPLE)
+        total = sum(self.rgb[i::SUPERSAMPLE, j::SUPERSAMPLE] for i in steps for j in steps)
+        return total / np.float32(SUPERSAMPLE**2)
 
     def _render(self, look: Look, y0, x0, shape, origin):
         scale = REFERENCE / self.side

@@ -4,9 +4,7 @@ from functools import cache
 
 import numpy as np
 
-_TO_XYZ = np.array(
-    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=np.float32
-)
+_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=np.float32)
 _WHITE = np.array([0.9505, 1.0, 1.089], dtype=np.float32)
 
 
@@ -22,9 +20,10 @@ def to_lab(rgb: np.ndarray) -> np.ndarray:
 def name_colours(prototypes: dict, rgb: np.ndarray) -> np.ndarray:
     """Index into the names of `prototypes` for each pixel of rgb (h, w, 3) -> (h, w)."""
     lab, owner = _prototype_table(tuple((name, tuple(shades)) for name, shades in prototypes.items()))
-    difference = to_lab(rgb)[:, :, None, :] - lab  # (h, w, prototypes, 3)
-    difference *= np.float32((0.7, 1.0, 1.0))  # lightness says less about a name than hue
-    return owner[(difference**2).sum(axis=-1).argmin(axis=-1)]
+    weight = np.float32((0.7, 1.0, 1.0))  # lightness says less about a name than hue
+    lab = lab * weight  # (prototypes, 3)
+    scores = to_lab(rgb) * weight @ (2 * lab.T) - (lab**2).sum(axis=1)  # (h, w, prototypes)
+    return owner[scores.argmax(axis=-1)]  # the largest score is the smallest distance
 
 
 @cache

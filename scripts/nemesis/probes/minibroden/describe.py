@@ -41,7 +41,7 @@ def describe_drawing(catalogue: Catalogue, drawing: Drawing, scene: bool, materi
             continue
         result.append(Description("object", instance.name, box, _thing_phrase(catalogue, instance, rng)))
         result.extend(_describe_parts(catalogue, canvas, where, found, instance, rng))
-        result.extend(_describe_looks(canvas, where, found, instance, rng, material))
+        result.extend(_describe_looks(catalogue, canvas, where, found, instance, rng, material))
     return result
 
 
@@ -67,13 +67,13 @@ def _describe_parts(catalogue, canvas, where, found, instance, rng):
     for (category, name), members in groups.items():
         box = _box(np.isin(where, members))
         if box is not None:
-            colour, count, _ = instance.parts[name]
+            colour, count = instance.parts[name]
             noun = plural(catalogue, name) if count > 1 else name
-            owner = with_article(_adjectives(instance, rng) + instance.name)
+            owner = _owner(catalogue, instance, _adjectives(instance, rng))
             yield Description(category, name, box, _part_phrase(noun, colour, owner, count, rng))
 
 
-def _describe_looks(canvas, where, found, instance, rng, material: bool):
+def _describe_looks(catalogue, canvas, where, found, instance, rng, material: bool):
     for attribute in ("texture", "material"):
         groups = {}
         for i in found:
@@ -86,28 +86,26 @@ def _describe_looks(canvas, where, found, instance, rng, material: bool):
                 continue
             look = canvas.regions[members[0]].look
             if attribute == "texture":
-                text = f"{_texture_phrase(look, rng)} on {with_article(instance.name)}"
+                text = f"{_texture_phrase(look, rng)} on {_owner(catalogue, instance)}"
             else:
-                text = _material_phrase(name, look.colour, instance.name, rng)
+                text = _material_phrase(catalogue, name, look.colour, instance, rng)
             yield Description(attribute, name, box, text)
 
 
 def _thing_phrase(catalogue, instance, rng) -> str:
-    phrase = with_article(_adjectives(instance, rng) + instance.name)
+    phrase = _adjectives(instance, rng) + instance.name
+    if instance.name not in catalogue.mass:
+        phrase = with_article(phrase)
     roll = rng.random()
     seen = [name for name in instance.parts if name != "body"]
     if seen and roll < 0.45:
         name = pick(rng, seen)
-        colour, count, _ = instance.parts[name]
+        colour, count = instance.parts[name]
         noun = f"{colour} {plural(catalogue, name)}" if count > 1 else with_article(f"{colour} {name}")
         return f"{phrase} with {noun}"
     if roll < 0.85:
-        return f"{phrase} {_placed(instance.where)}"
+        return f"{phrase} {instance.where}"
     return phrase
-
-
-def _placed(where: str) -> str:
-    return where if where.split()[0] in ("on", "in") else f"in a {where}"
 
 
 def _adjectives(instance, rng) -> str:
@@ -141,13 +139,18 @@ def _texture_phrase(look, rng, close: bool = False) -> str:
     return pick(rng, options)
 
 
-def _material_phrase(material: str, colour: str, owner: str, rng) -> str:
+def _material_phrase(catalogue, material: str, colour: str, instance, rng) -> str:
     options = (
-        f"{colour} {material} of {with_article(owner)}",
-        f"{material} of {with_article(f'{colour} {owner}')}",
-        f"the {material} surface of {with_article(owner)}",
+        f"{colour} {material} of {_owner(catalogue, instance)}",
+        f"{material} of {_owner(catalogue, instance, f'{colour} ')}",
+        f"the {material} surface of {_owner(catalogue, instance)}",
     )
     return pick(rng, options)
+
+
+def _owner(catalogue, instance, adjectives: str = "") -> str:
+    noun = adjectives + instance.name
+    return noun if instance.name in catalogue.mass else with_article(noun)
 
 
 def _scene_phrase(catalogue, drawing: Drawing, where, rng) -> str:
@@ -156,15 +159,21 @@ def _scene_phrase(catalogue, drawing: Drawing, where, rng) -> str:
     things = [item for item in drawing.instances if item is not None and item.number in seen]
     counts = {}
     for item in things:
-        if item.where != drawing.scene:
+        if not item.backdrop:
             counts[item.name] = counts.get(item.name, 0) + 1
-    nouns = [plural(catalogue, n) if c > 1 else with_article(n) for n, c in counts.items()]
+    nouns = [_some(catalogue, name, count) for name, count in counts.items()]
     phrase = with_article(drawing.scene)
     if not nouns or rng.random() < 0.15:
         return phrase
     first = int(rng.integers(len(nouns)))
     chosen = [nouns[first]] + [nouns[(first + 1) % len(nouns)]] * (len(nouns) > 1)
     return f"{phrase} with {' and '.join(chosen)}"
+
+
+def _some(catalogue, noun: str, count: int) -> str:
+    if noun in catalogue.mass:
+        return noun
+    return plural(catalogue, noun) if count > 1 else with_article(noun)
 
 
 def with_article(noun: str) -> str:

@@ -20,9 +20,7 @@ DESCRIPTION_COLUMNS = ("image", "category", "number", "name", "x0", "y0", "x1", 
 FOLDER = "minibroden"  # below images/
 
 
-def make_minibroden(
-    target: Path, images: int = 600, size: int = 128, seed: int = 0, workers: int = 2
-) -> None:
+def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int = 0, workers: int = 2) -> None:
     """Draw `images` pictures of size x size pixels and write them with their labels to `target`.
 
     Picture i depends on (seed, i, size) alone; the bytes do not depend on `workers`. Concept
@@ -77,7 +75,7 @@ def _map(function, items, workers: int) -> list:
 
 def _draw_and_save(folder: Path, catalogue: Catalogue, size: int, seed: int, number: int) -> Annotation:
     picture, annotation = annotate_image(catalogue, size, seed, number)
-    Image.fromarray(picture).save(folder / "images" / image_name(number))
+    Image.fromarray(picture).save(folder / "images" / image_name(number), compress_level=4)
     return annotation
 
 

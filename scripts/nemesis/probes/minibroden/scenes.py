@@ -89,7 +89,7 @@ def _lay_background(canvas: Canvas, catalogue: Catalogue, scene: Scene) -> list:
         number = len(laid) + 1
         outline = _edge(layer.edge, tops[i], side, rng)
         canvas.paint([outline], Region(number, layer.object, look=look), relief=0, origin=(0, 0))
-        instance = Instance(number, layer.object, look.colour, look.texture, scene.name)
+        instance = Instance(number, layer.object, look.colour, look.texture, f"{scene.at} a {scene.name}", True)
         laid.append(Laid(layer, instance, tops[i], bottom))
     return laid
 
@@ -180,9 +180,10 @@ def _light(canvas: Canvas):
     vignette = rng.uniform(0, 0.12) * (ramp[None, :] ** 2 + ramp[:, None] ** 2)
     warm = rng.uniform(-0.05, 0.06)
     tint = np.float32((1 + warm, 1.0, 1 - warm)) * np.float32(rng.uniform(0.82, 1.12))
-    canvas.rgb *= (1 + gradient - vignette)[..., None] * tint
-    haze = rng.uniform(0, 0.12) if rng.random() < 0.3 else 0.0
-    canvas.rgb += np.float32(haze) * (0.8 - canvas.rgb)
+    canvas.rgb *= (1 + gradient - vignette)[..., None]
+    haze = np.float32(rng.uniform(0, 0.12) if rng.random() < 0.3 else 0.0)
+    canvas.rgb *= tint * (1 - haze)
+    canvas.rgb += 0.8 * haze
 
 
 def _rows(side: int, top: float) -> np.ndarray:
@@ -211,4 +212,3 @@ def _edge(kind: str, top: float, side: int, rng) -> np.ndarray:
 
 def _weighted(rng, weights: np.ndarray) -> int:
     return int(np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right"))
-

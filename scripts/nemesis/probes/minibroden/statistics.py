@@ -49,10 +49,11 @@ def _shares(annotation: Annotation, category: str | None, length: int) -> np.nda
     planes = [p.codes.ravel() for p in annotation.planes if category in (None, p.category)]
     scalars = [code for name, code in annotation.scalars if category in (None, name)]
     share = np.zeros(length)
-    if planes:
-        pixels = planes[0].size
-        pairs = [plane.astype(np.int64) * pixels + np.arange(pixels) for plane in planes]
-        share = np.bincount(np.unique(np.concatenate(pairs)) // pixels, minlength=length) / pixels
+    for i, plane in enumerate(planes):
+        new = np.ones(plane.size, dtype=bool)
+        for earlier in planes[:i]:
+            new &= plane != earlier
+        share += np.bincount(plane[new], minlength=length) / plane.size
     share[0] = 0
     share[scalars] = 1
     return share

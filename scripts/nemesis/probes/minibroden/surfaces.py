@@ -92,7 +92,7 @@ def _grass(y, x, base, rng):
 
 
 def _foliage(y, x, base, rng):
-    return _toned(base, 0.28 * noise("leaves", y, x, rng) + 0.1 * noise("blotch", y, x, rng))
+    return _toned(base, 0.22 * noise("leaves", y, x, rng) + 0.1 * noise("blotch", y, x, rng))
 
 
 def _fur(y, x, base, rng):

@@ -32,8 +32,9 @@ class Instance:
     name: str
     colour: str
     texture: str | None
-    where: str
-    parts: dict = field(default_factory=dict)  # part -> (colour, how many shapes, material)
+    where: str  # "on a table"
+    backdrop: bool = False  # a background layer
+    parts: dict = field(default_factory=dict)  # part -> (colour, how many shapes)
 
 
 def make_pose(thing: Thing, height: float, x: float, y: float, rng) -> Pose:
@@ -68,9 +69,12 @@ def draw_thing(canvas: Canvas, catalogue: Catalogue, thing: Thing, pose: Pose, n
         canvas.paint(outlines, region, origin=(pose.y, pose.x))
         regions.setdefault(entry.name, region)
         if instance is None:
-            instance = Instance(number, thing.name, look.colour, look.texture, where)
+            colour = palette["main"][0] if "main" in palette else look.colour
+            instance = Instance(number, thing.name, colour, None, where)
+        instance.texture = instance.texture or look.texture
         if entry.name is not None:
-            instance.parts.setdefault(entry.name, (look.colour, len(outlines), look.material))
+            colour, count = instance.parts.get(entry.name, (look.colour, 0))
+            instance.parts[entry.name] = (colour, count + len(outlines))
     return instance
 
 
@@ -96,6 +100,7 @@ def resolve_colour(catalogue: Catalogue, text: str, palette: dict, rng):
         name, rgb = text, jitter(pick(rng, catalogue.colours[text]), rng)
     if factor:
         rgb = tuple(min(1.0, value * float(factor)) for value in rgb)
+        name = name if 0.65 < float(factor) < 1.35 else None
     return name, rgb
 
 

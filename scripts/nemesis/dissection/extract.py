@@ -15,16 +15,7 @@ import torch
 
 from nemesis.errors import InputError
 from nemesis.progress import Progress
-from nemesis.stores import (
-    CHUNK_BYTES,
-    add_array,
-    block_size,
-    blocks,
-    open_store,
-    read,
-    save_array,
-    write_store,
-)
+from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, save_array, write_store
 
 FLOAT16_MAX = 65504.0
 RECORD_UNITS = "1/255 (mse: squared)"
@@ -42,44 +33,6 @@ class ImageSource:
     names: list[str]
     load: Callable[[int, int], np.ndarray]
     record: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StoredMaps:
-    """An opened activations.zarr: `maps` (U, P, h, w), `max` (U, P), `image` (P,)."""
-
-    maps: object
-    max: object
-    image: np.ndarray
-    record: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def units(self) -> int:
-        return self.maps.shape[0]
-
-    @property
-    def count(self) -> int:
-        return self.maps.shape[1]
-
-    @property
-    def unit_chunk(self) -> int:
-        return self.maps.chunks[0]
-
-    @property
-    def block(self) -> int:
-        """Images in one shard."""
-        return self.maps.chunks[1]
-
-    def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
-        """Maps of a slice of the stored images, (U', B, h, w)."""
-        return read(self.maps, units, images)
-
-
-def open_maps(path) -> StoredMaps:
-    """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""
-    store = open_store(path)
-    record = {name: read(array) for name, array in store.arrays() if name not in ("maps", "max", "image")}
-    return StoredMaps(store["maps"], store["max"], read(store["image"]), record)
 
 
 def extract_activations(
@@ -244,9 +197,7 @@ class _LayerWriter:
         name = self.source.names[self.start + self.filled + row]
         low, high = float(lowest[row, unit]), float(highest[row, unit])
         if np.isfinite([low, high]).all():
-            problem = (
-                f"reaches {max(high, -low):g}, above float16's {self.limit:g}; set dissection.dtype: float32"
-            )
+            problem = f"reaches {max(high, -low):g}, above float16's {self.limit:g}; set dissection.dtype: float32"
         else:
             problem = "is NaN or infinite; check the network's weights, mean and std"
         raise InputError(f"layer {self.layer}, unit {unit}, image {name}: the activation {problem}")

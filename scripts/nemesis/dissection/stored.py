@@ -1,0 +1,45 @@
+"""Stored activation maps; reading them needs no deep learning library."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nemesis.stores import open_store, read
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """An opened activations.zarr: `maps` (U, P, h, w), `max` (U, P), `image` (P,)."""
+
+    maps: object
+    max: object
+    image: np.ndarray
+    record: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def units(self) -> int:
+        return self.maps.shape[0]
+
+    @property
+    def count(self) -> int:
+        return self.maps.shape[1]
+
+    @property
+    def unit_chunk(self) -> int:
+        return self.maps.chunks[0]
+
+    @property
+    def block(self) -> int:
+        """Images in one shard."""
+        return self.maps.chunks[1]
+
+    def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
+        """Maps of a slice of the stored images, (U', B, h, w)."""
+        return read(self.maps, units, images)
+
+
+def open_maps(path) -> StoredMaps:
+    """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""
+    store = open_store(path)
+    record = {name: read(array) for name, array in store.arrays() if name not in ("maps", "max", "image")}
+    return StoredMaps(store["maps"], store["max"], read(store["image"]), record)
