@@ -5,7 +5,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from nemesis.config import check_config, list_extractions, list_noises
+from nemesis.config import check_config, list_extractions, list_noises, wants_gpu
 from nemesis.errors import InputError
 from nemesis.provenance import code_hash as hash_imports
 
@@ -24,10 +24,7 @@ EXTRACTIONS = list_extractions(config)
 NOISES = list_noises(config)
 DRAWS = config["noise"]["seeds"] if NOISES else []
 # A machine with one GPU runs one such job at a time (profiles/default sets gpu=1).
-GPU = int(
-    config["device"].startswith("cuda")
-    or (config["device"] == "auto" and Path("/dev/nvidiactl").exists())
-)
+GPU = int(wants_gpu(config["device"]))
 
 
 wildcard_constraints:
@@ -65,3 +62,20 @@ def all_layers(path):
     return [
         found for extraction in EXTRACTIONS for found in layer_paths(extraction, path)
     ]
+
+
+def find_probe_index(wildcards):
+    """The index.csv of a probe's folder in Broden's layout."""
+    spec = config["probes"][wildcards.probe]
+    if spec["kind"] == "minibroden":
+        return f"results/probes/{wildcards.probe}/broden/index.csv"
+    if spec["kind"] == "download":
+        return f"results/downloads/{spec['version']}/index.csv"
+    return str(Path(spec["path"]) / "index.csv")
+
+
+def find_model_files(wildcards):
+    """The user's own files behind a model: weights and loader."""
+    spec = config["models"][wildcards.model]
+    files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
+    return [path for path in files if path and path != "random" and Path(path).exists()]

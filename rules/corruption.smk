@@ -7,11 +7,13 @@ for extraction in EXTRACTIONS if NOISES else []:
             probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
             weights=f"results/models/{extraction.model}/weights.safetensors",
         output:
-            maps=temp(
-                layer_paths(
-                    extraction, "noise/{kind}-{std}/activations-{draw}.zarr/zarr.json"
+            # Large and quickly made again: removed once dissected (--notemp keeps them).
+            maps=[
+                temp(directory(path))
+                for path in layer_paths(
+                    extraction, "noise/{kind}-{std}/activations-{draw}.zarr"
                 )
-            ),
+            ],
         log:
             f"logs/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}.log",
         benchmark:
@@ -43,17 +45,17 @@ for extraction in EXTRACTIONS if NOISES else []:
         name:
             f"dissect_noise_{extraction.probe}_{extraction.model}"
         input:
+            **{
+                f"draw_{draw}": layer_paths(
+                    extraction,
+                    f"noise/{{kind}}-{{std}}/activations-{draw}.zarr",
+                )
+                for draw in DRAWS
+            },
             probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
             concepts=f"results/probes/{extraction.probe}/concepts.csv",
             maps=layer_paths(extraction, "clean/activations.zarr/zarr.json"),
             clean=layer_paths(extraction, "clean/dissection.csv"),
-            **{
-                f"draw_{draw}": layer_paths(
-                    extraction,
-                    f"noise/{{kind}}-{{std}}/activations-{draw}.zarr/zarr.json",
-                )
-                for draw in DRAWS
-            },
         output:
             dissection=layer_paths(extraction, "noise/{kind}-{std}/dissection.csv"),
         log:

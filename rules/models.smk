@@ -1,10 +1,3 @@
-def find_model_files(wildcards):
-    """The user's own files behind a model: weights and loader."""
-    spec = config["models"][wildcards.model]
-    files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
-    return [path for path in files if path and path != "random" and Path(path).exists()]
-
-
 rule prepare_model:
     """Bring a network's weights into one format, and describe it on a card."""
     input:

@@ -1,13 +1,3 @@
-def find_probe_index(wildcards):
-    """The index.csv of a probe's folder in Broden's layout."""
-    spec = config["probes"][wildcards.probe]
-    if spec["kind"] == "minibroden":
-        return f"results/probes/{wildcards.probe}/broden/index.csv"
-    if spec["kind"] == "download":
-        return f"results/downloads/{spec['version']}/index.csv"
-    return str(Path(spec["path"]) / "index.csv")
-
-
 rule make_minibroden:
     """Draw the embedded probing dataset."""
     output:

@@ -45,4 +45,8 @@ rule plot_tables:
 
 
 onsuccess:
-    print(Path("results/tables/summary.txt").read_text() if Path("results/tables/summary.txt").exists() else "")
+    print(
+        Path("results/tables/summary.txt").read_text()
+        if Path("results/tables/summary.txt").exists()
+        else ""
+    )

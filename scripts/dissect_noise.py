@@ -22,7 +22,7 @@ with job(snakemake.log[0], snakemake.threads):
     for number, layer in enumerate(params.layers):
         clean = pd.read_csv(files.clean[number], keep_default_na=False)
         noisy = {
-            (draw, draw_seed(params.seed, draw)): open_maps(Path(files[f"draw_{draw}"][number]).parent)
+            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number])
             for draw in params.draws
         }
         table = dissect_noisy(

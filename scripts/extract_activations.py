@@ -32,14 +32,15 @@ with job(snakemake.log[0], snakemake.threads):
             seed,
             params.noise["storage"],
         )
-    stores = [Path(path).parent for path in snakemake.output.maps]
-    with LayerReader(network, params.layers, device) as reader:
+    stores = [Path(path.removesuffix("/zarr.json")) for path in snakemake.output.maps]
+    batch = choose_batch(params.batch, probe.images(0, 1).shape[2:], device)
+    with LayerReader(network, params.layers, device, pad_to=batch) as reader:
         extract_activations(
             reader.read,
             source,
             dict(zip(params.layers, stores, strict=True)),
             params.dtype,
-            choose_batch(params.batch, probe.images(0, 1).shape[2:], device),
+            batch,
             device,
             sha256_json(dict(params.items())),
             (snakemake.input.probe, snakemake.input.weights),

@@ -67,6 +67,11 @@ def list_noises(config: dict) -> list[Noise]:
     return list(dict.fromkeys(found))
 
 
+def wants_gpu(device: str) -> bool:
+    """Does a job on this `device` take a GPU? With auto: where this machine has an NVIDIA driver."""
+    return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
+
+
 def _check_experiments(config: dict, where: str):
     seen = {}
     for number, experiment in enumerate(config["experiments"]):

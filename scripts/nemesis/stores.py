@@ -8,6 +8,7 @@ bit. Here every chunk is written (empty ones too), compressed with zstd and a ch
 import contextlib
 import itertools
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,10 @@ def open_store(path):
     """
     path = Path(path)
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
-        arrays = dict(group.arrays())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Object at .snakemake_timestamp")
+            group = zarr.open_group(path, mode="r", zarr_format=3)
+            arrays = dict(group.arrays())
     except Exception as error:
         raise InputError(f"{path}: not a readable zarr store ({error}); {_remedy(path)}") from error
     for name, array in arrays.items():

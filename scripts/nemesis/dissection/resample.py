@@ -27,12 +27,12 @@ def null_churn(maps, clean: pd.DataFrame, probe, concepts, device, settings: dic
     runs = []
     for replicate in range(settings["null_replicates"]):
         weights = resample_weights(probe.count, replicate, seed)
-        found = layer_thresholds(maps, settings["quantile"], settings["threshold"], weights)
-        runs.append(Run(maps, found.threshold, weights))
+        thresholds = layer_thresholds(maps, settings["quantile"], settings["threshold"], weights)
+        runs.append(Run(maps, thresholds.threshold, weights))
     tables = []
     results = dissect_layer(runs, probe, concepts, device, settings["iou"]) if runs else []
-    for replicate, (_, _, table) in enumerate(results):
-        table = table[["unit", "label", "category", "iou", "number"]].copy()
+    for replicate, (_, _, found) in enumerate(results):
+        table = found[["unit", "label", "category", "iou", "number"]].copy()
         table.insert(0, "replicate", replicate)
         table["changed"] = table.pop("number").to_numpy() != clean["number"].to_numpy()
         tables.append(table)

@@ -12,6 +12,7 @@ STYLE = Path(__file__).parent / "style.mplstyle"
 NULL = {"color": "0.45", "linestyle": (0, (4, 2)), "label": "null churn (no noise)"}
 
 
+@style.context(STYLE)
 def plot_by_layer(noise: pd.DataFrame):
     """Figure 2a: share of manipulated units over layers, a line a std, all images corrupted as given."""
     kind, fraction = noise["kind"].iloc[0], noise["fraction"].max()
@@ -34,6 +35,7 @@ def plot_by_layer(noise: pd.DataFrame):
     return figure
 
 
+@style.context(STYLE)
 def plot_by_fraction(noise: pd.DataFrame):
     """Figure 2b: share of manipulated units over the share of corrupted images, at the largest std."""
     kind = noise["kind"].iloc[0]
@@ -49,6 +51,7 @@ def plot_by_fraction(noise: pd.DataFrame):
     return figure
 
 
+@style.context(STYLE)
 def save_figure(figure, *paths):
     """Write a figure in the formats that the paths' endings name; the same bytes for the same data."""
     for path in map(Path, paths):
@@ -58,11 +61,10 @@ def save_figure(figure, *paths):
 
 
 def _panels(table: pd.DataFrame):
-    """One panel a (probe, model), on a figure of its own backend-free canvas."""
+    """One panel a (probe, model)."""
     groups = list(table.groupby(["probe", "model"], sort=False))
-    with style.context(STYLE):
-        figure = Figure(figsize=(max(1, len(groups)) * 4.2, 3.6), layout="constrained")
-        axes = figure.subplots(1, max(1, len(groups)), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(max(1, len(groups)) * 4.2, 3.6), layout="constrained")
+    axes = figure.subplots(1, max(1, len(groups)), sharey=True, squeeze=False)[0]
     for panel, ((probe, model), _) in zip(axes, groups, strict=False):
         panel.set_title(f"{model} on {probe}")
     return figure, [(panel, part) for panel, (_, part) in zip(axes, groups, strict=False)]

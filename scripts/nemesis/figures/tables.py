@@ -63,7 +63,7 @@ def format_share(value: float, low: float, high: float, n: int) -> str:
     """A share as `12% [8, 17], n=80`; a dash when there is no unit."""
     if not n:
         return "-"
-    return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}], n={n}"
+    return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}], n={n:.0f}"
 
 
 def write_table(table: pd.DataFrame, csv_path, markdown_path):

@@ -35,6 +35,7 @@ class Entry:
     surface: str | None = None
     textured: bool = False
     chance: float = 1.0
+    plural: bool | None = None  # None: by how many separate pieces the shapes make
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _thing(where: str, name: str, body: dict) -> Thing:
 
 
 def _entry(where: str, item: dict) -> Entry:
-    keys = {"name", "draw", "of", "as", "colour", "material", "surface", "textured", "chance"}
+    keys = {"name", "draw", "of", "as", "colour", "material", "surface", "textured", "chance", "plural"}
     _check_keys(where, item, keys, {"draw"})
     if item.get("as", "object") != "object":
         raise InputError(f"{where}.as: only `object` is known")
@@ -200,6 +201,7 @@ def _entry(where: str, item: dict) -> Entry:
         surface=item.get("surface"),
         textured=bool(item.get("textured", False)),
         chance=_number(f"{where}.chance", item.get("chance", 1), 0, 1),
+        plural=item.get("plural"),
     )
 
 

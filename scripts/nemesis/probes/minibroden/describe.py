@@ -36,7 +36,7 @@ def describe_drawing(catalogue: Catalogue, drawing: Drawing, scene: bool, materi
         if instance is None:
             continue
         found = _visible(canvas, where, instance.number)
-        box = _box(np.isin(where, found))
+        box = _box(where, found)
         if box is None:
             continue
         result.append(Description("object", instance.name, box, _thing_phrase(catalogue, instance, rng)))
@@ -47,10 +47,16 @@ def describe_drawing(catalogue: Catalogue, drawing: Drawing, scene: bool, materi
 
 def _visible(canvas, where, number: int) -> list:
     """The regions of one instance that can still be seen on the label plane."""
-    return [i for i in np.unique(where).tolist() if i and canvas.regions[i].instance == number]
+    return [
+        i for i in np.flatnonzero(np.bincount(where.ravel())).tolist() if i and canvas.regions[i].instance == number
+    ]
 
 
-def _box(mask):
+def _box(where, regions: list):
+    """Box of the label pixels of some regions; None if there are too few."""
+    chosen = np.zeros(int(where.max()) + 1, dtype=bool)
+    chosen[regions] = True
+    mask = chosen[where]
     if mask.sum() < SMALLEST_REGION:
         return None
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -65,9 +71,10 @@ def _describe_parts(catalogue, canvas, where, found, instance, rng):
             if name is not None:
                 groups.setdefault((category, name), []).append(i)
     for (category, name), members in groups.items():
-        box = _box(np.isin(where, members))
+        box = _box(where, members)
         if box is not None:
             colour, count = instance.parts[name]
+            count = 1 if name in catalogue.mass else count
             noun = plural(catalogue, name) if count > 1 else name
             owner = _owner(catalogue, instance, _adjectives(instance, rng))
             yield Description(category, name, box, _part_phrase(noun, colour, owner, count, rng))
@@ -81,7 +88,7 @@ def _describe_looks(catalogue, canvas, where, found, instance, rng, material: bo
             if name is not None and (attribute == "texture" or material):
                 groups.setdefault(name, []).append(i)
         for name, members in groups.items():
-            box = _box(np.isin(where, members))
+            box = _box(where, members)
             if box is None:
                 continue
             look = canvas.regions[members[0]].look
@@ -93,16 +100,13 @@ def _describe_looks(catalogue, canvas, where, found, instance, rng, material: bo
 
 
 def _thing_phrase(catalogue, instance, rng) -> str:
-    phrase = _adjectives(instance, rng) + instance.name
-    if instance.name not in catalogue.mass:
-        phrase = with_article(phrase)
+    phrase = _owner(catalogue, instance, _adjectives(instance, rng))
     roll = rng.random()
     seen = [name for name in instance.parts if name != "body"]
     if seen and roll < 0.45:
         name = pick(rng, seen)
         colour, count = instance.parts[name]
-        noun = f"{colour} {plural(catalogue, name)}" if count > 1 else with_article(f"{colour} {name}")
-        return f"{phrase} with {noun}"
+        return f"{phrase} with {_some(catalogue, name, count, f'{colour} ')}"
     if roll < 0.85:
         return f"{phrase} {instance.where}"
     return phrase
@@ -123,8 +127,8 @@ def _part_phrase(noun: str, colour: str, owner: str, count: int, rng) -> str:
         return f"the {noun} of {owner}"
     if roll < 0.75:
         return f"the {colour} {noun} of {owner}"
-    article = f"{colour} {noun}" if count > 1 else with_article(f"{colour} {noun}")
-    return f"{article} on {owner}"
+    article = "" if count > 1 else "the "
+    return f"{article}{colour} {noun} on {owner}"
 
 
 def _texture_phrase(look, rng, close: bool = False) -> str:
@@ -149,8 +153,7 @@ def _material_phrase(catalogue, material: str, colour: str, instance, rng) -> st
 
 
 def _owner(catalogue, instance, adjectives: str = "") -> str:
-    noun = adjectives + instance.name
-    return noun if instance.name in catalogue.mass else with_article(noun)
+    return _some(catalogue, instance.name, 1, adjectives)
 
 
 def _scene_phrase(catalogue, drawing: Drawing, where, rng) -> str:
@@ -170,10 +173,11 @@ def _scene_phrase(catalogue, drawing: Drawing, where, rng) -> str:
     return f"{phrase} with {' and '.join(chosen)}"
 
 
-def _some(catalogue, noun: str, count: int) -> str:
+def _some(catalogue, noun: str, count: int, adjectives: str = "") -> str:
+    """'sand', 'red wheels' or 'a red wheel'."""
     if noun in catalogue.mass:
-        return noun
-    return plural(catalogue, noun) if count > 1 else with_article(noun)
+        return adjectives + noun
+    return adjectives + plural(catalogue, noun) if count > 1 else with_article(adjectives + noun)
 
 
 def with_article(noun: str) -> str:

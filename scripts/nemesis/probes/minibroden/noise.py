@@ -15,7 +15,7 @@ def noise(kind: str, y, x, rng) -> np.ndarray:
     dy, dx = rng.integers(0, SIDE, 2)
     rows = (np.floor(y).astype(np.int64).ravel() + dy) % SIDE
     columns = (np.floor(x).astype(np.int64).ravel() + dx) % SIDE
-    return noise_field(kind)[np.ix_(rows, columns)]
+    return noise_field(kind).take(rows, axis=0).take(columns, axis=1)
 
 
 # kind: (power of the fall-off, stretch along x, stretch along y, shortest wavelength in pixels)

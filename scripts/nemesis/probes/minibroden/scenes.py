@@ -12,7 +12,6 @@ from nemesis.probes.minibroden.things import (
     draw_thing,
     jitter,
     make_pose,
-    nearest_name,
     pick,
     pick_colour,
     resolve_colour,
@@ -100,7 +99,7 @@ def _layer_look(catalogue: Catalogue, layer: Layer, rng) -> Look:
     name, rgb = resolve_colour(catalogue, pick(rng, colours), {}, rng)
     rgb = jitter(rgb, rng, 0.03)
     surface = surface or (catalogue.materials[material] if material else "matte")
-    return Look(rgb, name or nearest_name(catalogue, rgb), surface, material)
+    return Look(rgb, name, surface, material)
 
 
 def _plan_things(canvas: Canvas, catalogue: Catalogue, scene: Scene, laid: list) -> list:

@@ -28,20 +28,23 @@ class Statistics:
 def count_concepts(catalogue: Catalogue, annotations: list[Annotation]) -> Statistics:
     """Count over all images; a pixel that carries a concept on two planes counts once."""
     length = len(catalogue.concepts) + 1
-    tables = {name: (np.zeros(length, int), np.zeros(length)) for name in ("total", *CATEGORIES)}
-    for annotation in annotations:
-        for name, (frequency, coverage) in tables.items():
-            share = _shares(annotation, None if name == "total" else name, length)
-            frequency += share > 0
-            coverage += share
-    counts = {name: Counts(*table) for name, table in tables.items()}
-    total = counts.pop("total")
+    total = _count(annotations, None, length)
+    counts = {category: _count(annotations, category, length) for category in CATEGORIES}
     order = sorted(np.flatnonzero(total.frequency).tolist(), key=lambda code: (-total.frequency[code], code))
     numbers = np.zeros(length, dtype=np.uint16)
     numbers[order] = np.arange(1, len(order) + 1)
     names = {int(numbers[code]): catalogue.concepts[code - 1] for code in order}
     codes = {name: position + 1 for position, name in enumerate(catalogue.concepts)}
     return Statistics(total, counts, numbers, names, codes)
+
+
+def _count(annotations: list[Annotation], category: str | None, length: int) -> Counts:
+    frequency, coverage = np.zeros(length, dtype=int), np.zeros(length)
+    for annotation in annotations:
+        share = _shares(annotation, category, length)
+        frequency += share > 0
+        coverage += share
+    return Counts(frequency, coverage)
 
 
 def _shares(annotation: Annotation, category: str | None, length: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from nemesis.probes.minibroden.canvas import Canvas, Look, Region
 from nemesis.probes.minibroden.catalogue import Catalogue, Entry, Thing
+from nemesis.probes.minibroden.colours import name_colours
 from nemesis.probes.minibroden.shapes import trace_shape
 
 
@@ -34,7 +35,7 @@ class Instance:
     texture: str | None
     where: str  # "on a table"
     backdrop: bool = False  # a background layer
-    parts: dict = field(default_factory=dict)  # part -> (colour, how many shapes)
+    parts: dict = field(default_factory=dict)  # part -> (colour, how many)
 
 
 def make_pose(thing: Thing, height: float, x: float, y: float, rng) -> Pose:
@@ -74,8 +75,22 @@ def draw_thing(canvas: Canvas, catalogue: Catalogue, thing: Thing, pose: Pose, n
         instance.texture = instance.texture or look.texture
         if entry.name is not None:
             colour, count = instance.parts.get(entry.name, (look.colour, 0))
-            instance.parts[entry.name] = (colour, count + len(outlines))
+            instance.parts[entry.name] = (colour, count + count_pieces(entry, outlines))
     return instance
+
+
+def count_pieces(entry: Entry, outlines: list) -> int:
+    """How many things the shapes of one entry look like: those whose boxes overlap are one."""
+    if entry.plural is not None:
+        return 2 if entry.plural else 1
+    groups = []
+    for outline in outlines:
+        low, high = outline.min(axis=0), outline.max(axis=0)
+        touching = [g for g in groups if (low < g[1]).all() and (g[0] < high).all()]
+        groups = [g for g in groups if not any(g is other for other in touching)]
+        lows, highs = [low, *(g[0] for g in touching)], [high, *(g[1] for g in touching)]
+        groups.append((np.min(lows, axis=0), np.max(highs, axis=0)))
+    return len(groups)
 
 
 def choose_palette(catalogue: Catalogue, thing: Thing, rng) -> dict:
@@ -101,7 +116,7 @@ def resolve_colour(catalogue: Catalogue, text: str, palette: dict, rng):
     if factor:
         rgb = tuple(min(1.0, value * float(factor)) for value in rgb)
         name = name if 0.65 < float(factor) < 1.35 else None
-    return name, rgb
+    return name or _nearest_name(catalogue, rgb), rgb
 
 
 def jitter(rgb, rng, spread: float = 0.05) -> tuple:
@@ -125,19 +140,16 @@ def _choose_look(catalogue, entry: Entry, palette, texture, rng) -> Look:
     material = pick(rng, entry.material) if entry.material else None
     surface = entry.surface or (catalogue.materials[material] if material else "matte")
     if texture is None or not entry.textured:
-        return Look(rgb, name or nearest_name(catalogue, rgb), surface, material)
+        return Look(rgb, name, surface, material)
     kind, (second, second_rgb), period = texture
-    base = name or nearest_name(catalogue, rgb)
-    if second == base:  # a pattern in one colour would not be seen
-        second, second_rgb = ("black", (0.1, 0.1, 0.1)) if base == "white" else ("white", (0.94, 0.94, 0.92))
+    if second == name:  # a pattern in one colour would not be seen
+        second, second_rgb = ("black", (0.1, 0.1, 0.1)) if name == "white" else ("white", (0.94, 0.94, 0.92))
     angle = rng.uniform(0, math.pi) if rng.random() < 0.6 else 0.0
-    return Look(rgb, base, "matte", material, kind, second_rgb, second, period, angle)
+    return Look(rgb, name, "matte", material, kind, second_rgb, second, period, angle)
 
 
-def nearest_name(catalogue: Catalogue, rgb) -> str:
+def _nearest_name(catalogue: Catalogue, rgb) -> str:
     """Basic colour name of an RGB triple."""
-    from nemesis.probes.minibroden.colours import name_colours
-
     names = tuple(catalogue.colours)
     return names[int(name_colours(catalogue.colours, np.float32([[rgb]]))[0, 0])]
 

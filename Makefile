@@ -1,0 +1,45 @@
+# Needs python3 >= 3.11 with venv, and make. Everything else goes into .venv.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo test bench lint format clean lock
+
+demo: .venv/ready ## set up, then run the main job on the embedded default
+	$(BIN)/snakemake --cores $(CORES) --quiet rules $(ARGS)
+
+test: .venv/ready ## set up, then run the tests
+	$(BIN)/pytest $(ARGS)
+
+bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes written
+	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+clean: ## remove what runs made, keep .venv and downloads
+	find results -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name downloads -exec rm -rf {} +
+	rm -rf logs benchmarks .snakemake .pytest_cache .ruff_cache .hypothesis
+
+lock: .venv/uv ## pin the newest versions that pyproject.toml admits
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \
+		--no-emit-index-url --no-header --upgrade -o requirements.lock
+
+.venv/uv:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("nemesis needs python3 >= 3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	touch $@
+
+.venv/ready: .venv/uv requirements.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	touch $@

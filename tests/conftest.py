@@ -1,0 +1,86 @@
+"""What several test files share: the shared folder, a tiny probe, and the golden CamVid probe."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import settings
+from tiny_probe import tiny_rows, write_broden
+
+from nemesis.dissection.dissect import load_concepts
+from nemesis.probes.probe import open_probe, prepare_probe
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+settings.register_profile("nemesis", deadline=None, derandomize=True)
+settings.load_profile("nemesis")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """shared(path) gives a file or folder of the shared folder, or skips the test where it is absent."""
+
+    def find(path: str) -> Path:
+        found = SHARED / path
+        if not found.exists():
+            pytest.skip(f"needs {path} of the shared folder beside the repository; {SHARED} has none")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def golden(shared):
+    """golden(path) gives a file or folder of the published code's Network Dissection outputs."""
+    return lambda path: shared(f"golden/netdissect/{path}")
+
+
+@pytest.fixture
+def broden(tmp_path):
+    """A tiny made-up probe in Broden's layout, for a test that changes it."""
+    return write_broden(tmp_path / "broden", tiny_rows())
+
+
+@pytest.fixture(scope="session")
+def prepare(tmp_path_factory):
+    """prepare(root) decodes a Broden folder: its probe, its concepts and where they are stored."""
+
+    def run(root, **options):
+        out = tmp_path_factory.mktemp("prepared")
+        prepare_probe(root, out / "probe.zarr", out / "concepts.csv", **options)
+        probe = open_probe(out / "probe.zarr")
+        return SimpleNamespace(probe=probe, concepts=load_concepts(out / "concepts.csv", probe), out=out)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(prepare, tmp_path_factory):
+    """The tiny probe, decoded; `rows` are the rows that have a label, as the test code made them."""
+    rows = tiny_rows()
+    prepared = prepare(write_broden(tmp_path_factory.mktemp("tiny") / "broden", rows))
+    prepared.rows = [row for row in rows if row.is_labelled]
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def synthetic(golden, prepare):
+    """The golden set's made-up probe, decoded."""
+    return prepare(golden("synthetic/dataset"))
+
+
+@pytest.fixture(scope="session")
+def camvid(golden, shared, prepare, tmp_path_factory):
+    """The 48 street photographs of the golden set, decoded."""
+    source, index = shared("data/camvid_dev"), golden("index_48.csv")
+    root = tmp_path_factory.mktemp("camvid") / "broden"
+    root.mkdir()
+    (root / "images").symlink_to(source / "images")
+    for table in source.glob("*.csv"):
+        text = (index if table.name == "index.csv" else table).read_text()
+        (root / table.name).write_text(text)
+    prepared = prepare(root)
+    with open(index, newline="") as stream:
+        assert prepared.probe.names == [row["image"] for row in csv.DictReader(stream)]
+    return prepared
