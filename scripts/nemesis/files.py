@@ -71,7 +71,7 @@ def _partial_sibling(target: Path) -> Path:
 
 
 def _is_running(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+    return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()
 
 
 def _replace_directory(partial: Path, target: Path):
