@@ -43,7 +43,7 @@ def test_mask_is_the_upsampled_map_above_the_threshold(cells, size, quantile):
     clear = np.abs(upsampled - thresholds[:, None, None]) > 1e-5  # maps reach 40: 1e-6 of them is noise
     found, expected = mask_of(maps, thresholds, size), upsampled > thresholds[:, None, None]
     assert clear.mean() > 0.999
-    assert expected.any()
+    assert expected.any() or quantile > 0.9
     np.testing.assert_array_equal(found[clear], expected[clear])
 
 

@@ -14,6 +14,9 @@ from functools import partial
 import numpy as np
 
 BINS = 65536
+SIGN = 0x8000
+# Bit patterns of 16-bit floats (or of the upper halves of 32-bit ones) in ascending order of value.
+ORDER = np.concatenate([np.arange(BINS - 1, SIGN - 1, -1), np.arange(SIGN)]).astype(np.uint16)
 LEVEL_PUBLISHED = np.float32(994 / 999)  # what the published code reads for quantile 0.005
 
 
@@ -30,33 +33,32 @@ class Thresholds:
 Chunks = Callable[[], Iterator[tuple[np.ndarray, int]]]
 
 
-def add_counts(counts: np.ndarray, maps: np.ndarray, weight: int = 1, prefix: np.ndarray | None = None):
-    """Add `weight` times the values of each unit to `counts` (U, 65536), ascending by value.
+def add_counts(patterns: np.ndarray, maps: np.ndarray, weight: int = 1, prefix: np.ndarray | None = None):
+    """Add `weight` times the values of each unit to `patterns` (U, 65536), a bin a bit pattern.
 
     `maps` is (U, ...) float16, or float32: then the upper 16 bits are counted, or, where
-    `prefix` (U,) is given, the lower 16 bits of the values whose upper bits (in ascending
-    order) equal it.
+    `prefix` (U,) is given, the lower 16 bits of the values whose upper bits equal it.
     """
     for unit, values in enumerate(maps):
-        keys = _ascending_keys(values.ravel())
-        if maps.dtype == np.float32:
-            if prefix is None:
-                keys = keys >> np.uint32(16)
-            else:
-                keys = keys[(keys >> np.uint32(16)) == prefix[unit]] & np.uint32(0xFFFF)
+        if maps.dtype == np.float16:
+            keys = np.ascontiguousarray(values).view(np.uint16).ravel()
+        else:
+            bits = (values.ravel() + np.float32(0)).view(np.uint32)  # the sum turns -0 into +0
+            upper = bits >> np.uint32(16)
+            keys = upper if prefix is None else bits[upper == prefix[unit]] & np.uint32(0xFFFF)
         found = np.bincount(keys, minlength=BINS)
         if weight == 1:
-            counts[unit] += found
+            patterns[unit] += found
         else:
-            counts[unit] += weight * found
+            patterns[unit] += weight * found
 
 
 def count_activations(chunks: Chunks, units: int, prefix: np.ndarray | None = None) -> np.ndarray:
-    """Counts of `units` units over all chunks, int64 (U, 65536); see `add_counts`."""
-    counts = np.zeros((units, BINS), np.int64)
+    """Counts of `units` units over all chunks, int64 (U, 65536), a bin a bit pattern; see `add_counts`."""
+    patterns = np.zeros((units, BINS), np.int64)
     for maps, weight in chunks():
-        add_counts(counts, maps, weight, prefix)
-    return counts
+        add_counts(patterns, maps, weight, prefix)
+    return patterns
 
 
 def compute_thresholds(chunks: Chunks, units: int, dtype, quantile: float = 0.005, rule: str = "exact") -> Thresholds:
@@ -71,9 +73,10 @@ def compute_thresholds(chunks: Chunks, units: int, dtype, quantile: float = 0.00
 
 
 def thresholds_from_counts(
-    counts: np.ndarray, dtype, quantile: float = 0.005, rule: str = "exact", chunks: Chunks | None = None
+    patterns: np.ndarray, dtype, quantile: float = 0.005, rule: str = "exact", chunks: Chunks | None = None
 ) -> Thresholds:
-    """Thresholds from counts (U, 65536). float32 counts also need the maps, for the lower 16 bits."""
+    """Thresholds from counts of bit patterns (U, 65536); float32 also needs the maps, for the lower 16 bits."""
+    counts = _ascending(patterns, np.dtype(dtype) == np.float16)
     total = counts.sum(axis=1)
     positions = [_order_statistics(int(n), quantile, rule) for n in total]
     low, high = (np.array([p[i] for p in positions]) for i in (0, 1))
@@ -112,14 +115,28 @@ def _interpolate(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np
 def _select_float16(counts: np.ndarray, ranks: np.ndarray):
     """Value at each 0-based rank, and how many values are at most that value."""
     bins, at_most, _ = _bin_of(counts, ranks)
-    return _values_float16()[bins], at_most
+    return ORDER[bins].view(np.float16).astype(np.float64), at_most
 
 
 def _select_float32(chunks: Chunks, counts: np.ndarray, ranks: np.ndarray):
-    upper, _, before = _bin_of(counts, ranks)
-    lower, at_most, _ = _bin_of(count_activations(chunks, len(counts), upper), ranks - before)
-    keys = (upper << 16) + lower
-    return _floats_from_keys(keys.astype(np.uint32)), before + at_most
+    bins, _, before = _bin_of(counts, ranks)
+    upper = ORDER[bins]  # (U,) uint16 bit patterns
+    lower = count_activations(chunks, len(counts), upper)
+    negative = upper >= SIGN
+    lower[negative] = lower[negative, ::-1]  # more negative first
+    low, at_most, _ = _bin_of(lower, ranks - before)
+    low = np.where(negative, BINS - 1 - low, low)
+    values = ((upper.astype(np.uint32) << np.uint32(16)) | low.astype(np.uint32)).view(np.float32)
+    return values.astype(np.float64), before + at_most
+
+
+def _ascending(patterns: np.ndarray, merge_zeros: bool) -> np.ndarray:
+    """Counts of bit patterns (U, 65536) in ascending order of value; -0 counts as +0 where asked."""
+    counts = patterns[:, ORDER]
+    if merge_zeros:
+        counts[:, SIGN] += counts[:, SIGN - 1]
+        counts[:, SIGN - 1] = 0
+    return counts
 
 
 def _bin_of(counts: np.ndarray, ranks: np.ndarray):
@@ -134,22 +151,3 @@ def _bin_of(counts: np.ndarray, ranks: np.ndarray):
         bins[unit], at_most[unit] = 256 * group + index, fine[index]
         before[unit] = at_most[unit] - counts[unit, bins[unit]]
     return bins, at_most, before
-
-
-def _ascending_keys(values: np.ndarray) -> np.ndarray:
-    """Unsigned integers in the order of the floats; -0 and +0 are made one value first."""
-    bits, sign = (np.uint16, 0x8000) if values.dtype == np.float16 else (np.uint32, 0x80000000)
-    raw = np.ascontiguousarray(values + values.dtype.type(0)).view(bits)
-    return np.where(raw & bits(sign), ~raw, raw | bits(sign))
-
-
-def _floats_from_keys(keys: np.ndarray) -> np.ndarray:
-    sign = np.uint32(0x80000000)
-    return np.where(keys & sign, keys ^ sign, ~keys).astype(np.uint32).view(np.float32).astype(np.float64)
-
-
-def _values_float16() -> np.ndarray:
-    """The float64 value of each bin, ascending; the NaN patterns at both ends hold no counts."""
-    keys = np.arange(BINS, dtype=np.uint16)
-    sign = np.uint16(0x8000)
-    return np.where(keys & sign, keys ^ sign, ~keys).astype(np.uint16).view(np.float16).astype(np.float64)

@@ -54,17 +54,20 @@ def extract_activations(
     count = len(source.numbers)
     progress = Progress("extract", count)
     with contextlib.ExitStack() as stack:
-        writing = stack.enter_context(ThreadPoolExecutor(1))
+        writing = ThreadPoolExecutor(1)
         open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs)
         writers: dict[str, _LayerWriter] = {}
-        for outputs in _run_batches(run, source, batch, device):
-            for layer, maps in outputs.items():
-                if layer not in writers:
-                    writers[layer] = open_writer(layer, maps)
-                writers[layer].add(maps)
-            progress.add(len(maps))
-        for writer in writers.values():
-            writer.finish()
+        try:
+            for outputs in _run_batches(run, source, batch, device):
+                for layer, maps in outputs.items():
+                    if layer not in writers:
+                        writers[layer] = open_writer(layer, maps)
+                    writers[layer].add(maps)
+                progress.add(len(maps))
+            for writer in writers.values():
+                writer.finish()
+        finally:  # before the stores go, or a late write would leave a part of one behind
+            writing.shutdown(cancel_futures=True)
 
 
 def _run_batches(run, source: ImageSource, size: int, device):

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 
-TILE_BYTES = 2**24  # upsampled tiles held at once
+TILE_BYTES = 2**24  # upsampled tiles or maps held at once
+SMALL_TILE = 3  # pixels; smaller tiles cost more to find than whole maps to upsample
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,24 @@ def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, i
     """
     rows = tile_axis(maps.shape[1], size[0], maps.device)
     columns = tile_axis(maps.shape[2], size[1], maps.device)
+    area = rows.weight.shape[1] * columns.weight.shape[1]
+    if area < SMALL_TILE:
+        for part in torch.arange(len(maps), device=maps.device).split(max(1, TILE_BYTES // (4 * size[0] * size[1]))):
+            pair, pixel = _whole_pixels(maps[part], thresholds[part], size)
+            yield part[pair], pixel
+        return
     above = maps > thresholds[:, None, None]  # (P, h, w)
     above = above[:, rows.low] | above[:, rows.high]
     above = above[:, :, columns.low] | above[:, :, columns.high]  # (P, h + 1, w + 1)
     tiles = above.nonzero()  # (A, 3)
-    area = rows.weight.shape[1] * columns.weight.shape[1]
     for part in tiles.split(max(1, TILE_BYTES // (4 * area))):
         yield _tile_pixels(maps, thresholds, rows, columns, part, size[1])
+
+
+def _whole_pixels(maps, thresholds, size):
+    if maps.shape[1:] != size:
+        maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]  # (P, Hs, Ws)
+    return (maps > thresholds[:, None, None]).flatten(1).nonzero(as_tuple=True)
 
 
 def _tile_pixels(maps, thresholds, rows: Axis, columns: Axis, tiles: torch.Tensor, width: int):

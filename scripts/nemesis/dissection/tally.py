@@ -133,7 +133,7 @@ def best_labels(iou: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray
 
     Ties go to the lower concept number.
     """
-    count = min(count, iou.shape[1])
+    iou = np.pad(iou, ((0, 0), (0, max(0, count - iou.shape[1]))))  # a probe of few concepts
     order = np.argsort(-iou, axis=1, kind="stable")[:, :count]  # (U, count)
     scores = np.take_along_axis(iou, order, axis=1)
     return np.where(scores > 0, order, 0), scores

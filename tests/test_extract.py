@@ -1,0 +1,242 @@
+"""Activations are stored as the network gave them, whatever the batch, or not at all."""
+
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from nemesis import stores
+from nemesis.dissection import extract
+from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.stored import open_maps
+from nemesis.errors import InputError
+
+COUNT = 20
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 3, 8, 6), dtype=np.uint8)
+
+
+@pytest.fixture
+def source(images):
+    return make_source(images)
+
+
+def make_source(images, **record):
+    numbers = 3 * np.arange(len(images))
+    names = [f"t/{number}.png" for number in numbers]
+    return ImageSource(numbers, names, lambda start, stop: images[start:stop], record)
+
+
+def run_elementwise(images):
+    """Two layers of different shapes, each value from one pixel."""
+    pixels = images.float()
+    return {"wide": torch.cat([pixels / 3, -pixels], dim=1), "small": pixels[:, :2, :2, :3] / 255 - 0.5}
+
+
+def extract_all(source, folder, run=run_elementwise, dtype="float32", batch=7, **options):
+    targets = {layer: folder / f"{layer}.zarr" for layer in ("wide", "small")}
+    extract_activations(run, source, targets, dtype, batch, "cpu", **options)
+    return {layer: open_maps(target) for layer, target in targets.items()}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def everything(maps):
+    return maps.read(slice(0, maps.count))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_stored_maps_are_the_networks(images, source, tmp_path, dtype, batch):
+    stored = extract_all(source, tmp_path, dtype=dtype, batch=batch)
+    expected = run_elementwise(torch.from_numpy(images))
+    for layer, maps in stored.items():
+        values = expected[layer].transpose(0, 1).numpy().astype(dtype)
+        assert everything(maps).dtype == dtype
+        np.testing.assert_array_equal(everything(maps), values)
+        np.testing.assert_array_equal(np.asarray(maps.max[...]), values.max(axis=(2, 3)))
+        assert maps.image.tolist() == source.numbers.tolist()
+    assert names(tmp_path)[0][0] != "."
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.zarr", "wide.zarr"]
+
+
+@pytest.mark.parametrize("shard", [600, 4000, 50_000])
+def test_layers_with_blocks_of_their_own(images, source, tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(stores, "SHARD_BYTES", shard)
+    monkeypatch.setattr(extract, "CHUNK_BYTES", 300)
+    stored = extract_all(source, tmp_path)
+    expected = run_elementwise(torch.from_numpy(images))
+    assert stored["wide"].block == max(1, min(COUNT, shard // (6 * 48 * 4)))
+    assert stored["small"].block == min(COUNT, shard // (2 * 6 * 4))
+    for layer, maps in stored.items():
+        np.testing.assert_array_equal(everything(maps), expected[layer].transpose(0, 1).numpy())
+        np.testing.assert_array_equal(np.asarray(maps.max[...]), everything(maps).max(axis=(2, 3)))
+        np.testing.assert_array_equal(maps.read(slice(3, 11), slice(1, 2)), everything(maps)[1:2, 3:11])
+
+
+def test_a_networks_batch_does_not_show(source, tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    extract_all(source, tmp_path / "a", batch=7)
+    extract_all(source, tmp_path / "b", batch=64)
+    files = {path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert files == {path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*") if path.is_file()}
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "problem"),
+    [
+        (float("nan"), "float32", "is NaN or infinite"),
+        (float("nan"), "float16", "is NaN or infinite"),
+        (float("inf"), "float32", "is NaN or infinite"),
+        (-float("inf"), "float16", "is NaN or infinite"),
+        (70000.0, "float16", "reaches 70000, above float16's 65504; set dissection.dtype: float32"),
+        (-1e9, "float16", "reaches 1e+09, above float16's 65504"),
+    ],
+)
+@pytest.mark.parametrize("row", [0, 6, 13, COUNT - 1])
+def test_a_bad_activation_is_named(images, tmp_path, value, dtype, problem, row):
+    images[:, 0, 0, 0] = np.arange(COUNT)
+
+    def run(batch):
+        outputs = run_elementwise(batch)
+        outputs["small"][batch[:, 0, 0, 0] == row, 1, 1, 2] = value
+        return outputs
+
+    with pytest.raises(InputError) as caught:
+        extract_all(make_source(images), tmp_path, run, dtype)
+    assert str(caught.value).startswith(f"layer small, unit 1, image t/{3 * row}.png: the activation {problem}")
+    assert names(tmp_path) == []
+
+
+def test_large_values_fit_in_float32(source, tmp_path):
+    stored = extract_all(source, tmp_path, lambda batch: {k: v * 1e6 for k, v in run_elementwise(batch).items()})
+    assert everything(stored["wide"]).min() < -1e8
+
+
+def test_a_failure_leaves_nothing_though_writing_is_under_way(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "SHARD_BYTES", 6 * 48 * 4)  # a block an image: much to write
+    write, started = extract._LayerWriter._write, threading.Event()
+
+    def write_slowly(*arguments):
+        started.set()
+        time.sleep(0.2)
+        write(*arguments)
+
+    def run(batch):
+        if batch.shape[0] < 7:  # the last batch
+            assert started.wait(10)
+            raise ZeroDivisionError
+        return run_elementwise(batch)
+
+    monkeypatch.setattr(extract._LayerWriter, "_write", write_slowly)
+    with pytest.raises(ZeroDivisionError):
+        extract_all(source, tmp_path, run)
+    time.sleep(0.5)
+    assert names(tmp_path) == []
+
+
+def test_disk_full_in_the_writing_thread_is_one_line(source, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(extract._LayerWriter, "_write", fail)
+    with pytest.raises(InputError, match=r"\.zarr: the disk is full"):
+        extract_all(source, tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_halves_the_batch(images, source, tmp_path, caplog, error):
+    sizes = []
+
+    def run(batch):
+        sizes.append(len(batch))
+        if len(batch) > 5:
+            raise error
+        return run_elementwise(batch)
+
+    with caplog.at_level(logging.WARNING):
+        stored = extract_all(source, tmp_path, run, batch=9)
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["out of memory: the batch is halved from 9 to 4 images"]
+    assert sizes == [9, 4, 4, 1, 4, 4, 1, 2]
+    expected = run_elementwise(torch.from_numpy(images))
+    for layer, maps in stored.items():
+        np.testing.assert_array_equal(everything(maps), expected[layer].transpose(0, 1).numpy())
+
+
+def test_too_little_memory_for_one_image_is_one_line(source, tmp_path):
+    def run(batch):
+        if len(batch) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_elementwise(batch)
+
+    def run_never(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    extract_all(source, tmp_path, run, batch=10)  # no batch of one image
+    with pytest.raises(InputError, match="too little memory for one image; use device: cpu"):
+        extract_all(source, tmp_path / "new", run_never, batch=10)
+    assert names(tmp_path / "new") == [] if (tmp_path / "new").exists() else True
+
+
+def test_other_errors_of_the_network_pass_unchanged(source, tmp_path):
+    def run(batch):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        extract_all(source, tmp_path, run)
+    assert names(tmp_path) == []
+
+
+def test_an_error_while_loading_is_passed_on(tmp_path):
+    def load(start, stop):
+        if start >= 14:
+            raise InputError("p.zarr: array 'images' is damaged")
+        return np.zeros((stop - start, 3, 8, 6), np.uint8)
+
+    with pytest.raises(InputError, match="is damaged"):
+        extract_all(ImageSource(np.arange(COUNT), list("a" * COUNT), load), tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_what_loading_records_is_stored(images, tmp_path):
+    source = make_source(images, linf=np.zeros(COUNT), mse=np.zeros(COUNT))
+
+    def load(start, stop):
+        source.record["linf"][start:stop] = np.arange(start, stop)
+        return images[start:stop]
+
+    filled = ImageSource(source.numbers, source.names, load, source.record)
+    for maps in extract_all(filled, tmp_path).values():
+        assert maps.record["linf"].tolist() == list(range(COUNT))
+        assert maps.record["mse"].tolist() == [0] * COUNT
+        assert set(maps.record) == {"linf", "mse"}
+
+
+def test_float_images_reach_the_network_unchanged(tmp_path):
+    images = np.random.default_rng(1).random((5, 3, 8, 6), dtype=np.float32)
+    seen = []
+
+    def run(batch):
+        seen.append(batch.clone())
+        return run_elementwise(batch)
+
+    extract_all(make_source(images), tmp_path, run, batch=2)
+    np.testing.assert_array_equal(torch.cat(seen).numpy(), images)
