@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch  # noqa: F401  (job sets its threads)
 
 from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import noisy_images

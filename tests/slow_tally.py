@@ -7,7 +7,9 @@ import torch.nn.functional as F
 
 def slow_mask(image_map, threshold, size):
     """Eq. 2: one activation map (h, w), upsampled bilinearly to `size`, strictly above the threshold."""
-    upsampled = F.interpolate(torch.from_numpy(image_map)[None, None].float(), size, mode="bilinear", align_corners=False)
+    upsampled = F.interpolate(
+        torch.from_numpy(image_map)[None, None].float(), size, mode="bilinear", align_corners=False
+    )
     return upsampled[0, 0].numpy() > np.float32(threshold)
 
 

@@ -134,7 +134,9 @@ with atomic_file({str(target)!r}) as partial:
         (other / "half").write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
     assert len(names(tmp_path)) == 3

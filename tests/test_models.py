@@ -25,7 +25,6 @@ from nemesis.models.tinyvgg import TinyVGG
 from nemesis.models.training import average_precision, summarise_precision, train_tinyvgg
 from nemesis.models.weights import insert_weights, load_weights
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 HALF = (0.5, 0.5, 0.5)
 LOADER = """
 import torch
@@ -557,16 +556,13 @@ def test_lite0_equals_timms(lite0, size):
 
 
 @pytest.mark.parametrize("block", [10, 15])
-def test_lite0_features_equal_the_published_ones(lite0, block):
+def test_lite0_features_equal_the_published_ones(lite0, block, golden, shared):
     from PIL import Image
 
-    golden, data = SHARED / f"golden/netdissect/block{block}", SHARED / "data/camvid_dev/images"
-    index = SHARED / "golden/netdissect/index_48.csv"
-    if not (golden / "features_subset.npz").exists() or not data.is_dir() or not index.exists():
-        pytest.skip(f"no golden features in {golden} or no images in {data}")
-    with open(index, newline="") as stream:
+    data = shared("data/camvid_dev/images")
+    with open(golden("index_48.csv"), newline="") as stream:
         files = [row["image"] for row in csv.DictReader(stream)]
-    subset = np.load(golden / "features_subset.npz")
+    subset = np.load(golden(f"block{block}/features_subset.npz"))
     images = np.stack([np.asarray(Image.open(data / file)).transpose(2, 0, 1) for file in files])
     name, units = f"blocks.{block}", torch.from_numpy(subset["units"])
     with torch.inference_mode(), LayerReader(lite0, [name]) as reader:
@@ -577,12 +573,10 @@ def test_lite0_features_equal_the_published_ones(lite0, block):
 
 
 @pytest.mark.slow
-def test_lite0_recognises_imagenet(lite0):
+def test_lite0_recognises_imagenet(lite0, shared):
     from PIL import Image
 
-    folder = SHARED / "data/imagenet1k_samples"
-    if not (folder / "labels.csv").exists():
-        pytest.skip(f"no ImageNet photographs in {folder}")
+    folder = shared("data/imagenet1k_samples")
     with open(folder / "labels.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))[::2]
     right = 0

@@ -86,8 +86,7 @@ def test_tally_and_labels_at_the_published_thresholds(stores, layer, baseline, c
     }
     np.testing.assert_array_equal(tally.concept_area.numpy(), baseline["tally_labels"])
     for name, (found, expected) in pairs.items():
-        found = np.asarray(found)
-        largest = np.abs(found - expected).max()
+        largest = np.abs(np.asarray(found) - expected).max()
         print(f"{layer}: {name} differs by {relative(found, expected):.1e} of its sum, at most by {largest:.3g}")
         assert relative(found, expected) < 1e-3
     numbers = table["number"].to_numpy()

@@ -41,7 +41,9 @@ def test_planes_and_scalars_know_their_category(tiny):
     planes = read(tiny.probe.store["plane_category"])
     scalars = read(tiny.probe.store["scalar_category"])
     for number, row in enumerate(tiny.rows):
-        cells = [(CATEGORIES.index(category), piece) for category in CATEGORIES for piece in row.cells.get(category, [])]
+        cells = [
+            (CATEGORIES.index(category), piece) for category in CATEGORIES for piece in row.cells.get(category, [])
+        ]
         in_planes = [category for category, piece in cells if not isinstance(piece, int)]
         in_scalars = [category for category, piece in cells if isinstance(piece, int)]
         assert planes[number].tolist() == in_planes + [NO_CATEGORY] * (planes.shape[1] - len(in_planes))

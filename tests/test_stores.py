@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from nemesis.errors import InputError
-from nemesis.stores import MAX_BLOCK, SHARD_BYTES, add_array, block_size, blocks, open_store, read, save_array, write_store
+from nemesis.stores import (
+    MAX_BLOCK,
+    SHARD_BYTES,
+    add_array,
+    block_size,
+    blocks,
+    open_store,
+    read,
+    save_array,
+    write_store,
+)
 
 
 @pytest.fixture
@@ -46,7 +56,9 @@ def test_every_missing_chunk_is_noticed(store):
     for file in files:
         body = file.read_bytes()
         file.unlink()
-        with pytest.raises(InputError, match=r"a\.zarr: array '(values|maps)' lacks chunk c/.*delete the folder .*a\.zarr"):
+        with pytest.raises(
+            InputError, match=r"a\.zarr: array '(values|maps)' lacks chunk c/.*delete the folder .*a\.zarr"
+        ):
             open_store(store)
         file.write_bytes(body)
     open_store(store)

@@ -30,7 +30,7 @@ class Noise:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.std:g}"
+        return f"{self.kind}-{float(self.std)!r}".removesuffix(".0")
 
 
 def check_config(config: dict, schema_path, where: str = "config") -> dict:

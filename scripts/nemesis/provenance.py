@@ -58,8 +58,8 @@ def _module_files(root: Path, name: str):
 
 
 def _data_files(module: Path):
-    """Data files that travel with a module: those of its folder that the module names."""
+    """Data files that travel with a module: those in or below its folder that the module names."""
     text = module.read_text()
-    for path in sorted(module.parent.iterdir()):
+    for path in sorted(module.parent.rglob("*.*")):
         if path.suffix in {".csv", ".yaml", ".json", ".mplstyle"} and path.name in text:
             yield path

@@ -14,6 +14,7 @@ from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.extract import ImageSource
 from nemesis.dissection.stored import StoredMaps
 from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.errors import InputError
 from nemesis.probes.probe import Probe
 
 
@@ -21,9 +22,12 @@ def noisy_images(probe: Probe, kind: str, std: float, fraction: float, seed: int
     """The images that noise corrupts, corrupted and stored.
 
     `seed` is the draw's own seed. The source records what was stored: `linf` and `mse` (P,),
-    largest absolute and mean squared difference to the clean image, in 1/255.
+    largest absolute and mean squared difference to the clean image, in 1/255. Raises InputError
+    when the fraction is less than half an image.
     """
     chosen = choose_images(probe.count, fraction, seed)
+    if not len(chosen):
+        raise InputError(f"noise.fractions: {fraction:g} of {probe.count} images is none; raise it")
     record = {"linf": np.zeros(len(chosen)), "mse": np.zeros(len(chosen))}
     pool = ThreadPoolExecutor(os.cpu_count())
 

@@ -1,0 +1,208 @@
+"""A bad key ends in one line before any job starts; a good config gets every default."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nemesis.config import Extraction, Noise, check_config, list_extractions, list_noises, wants_gpu
+from nemesis.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = ROOT / "schemas" / "config.schema.yaml"
+SMALL = {
+    "probes": {"scenes": {"kind": "minibroden"}, "streets": {"kind": "broden", "path": "data/streets"}},
+    "models": {"lite": {"kind": "efficientnet_lite0"}, "vgg": {"kind": "tinyvgg", "probe": "scenes"}},
+    "experiments": [{"probe": "scenes", "model": "lite", "layers": ["blocks.2", "blocks.4"]}],
+}
+
+
+def with_change(*place, value):
+    """SMALL with the value at config[place[0]][place[1]]... set; None deletes it."""
+    config = copy.deepcopy(SMALL)
+    part = config
+    for key in place[:-1]:
+        part = part.setdefault(key, {}) if isinstance(part, dict) else part[key]
+    if value is None:
+        del part[place[-1]]
+    else:
+        part[place[-1]] = value
+    return config
+
+
+def check(config):
+    return check_config(config, SCHEMA, "my.yaml")
+
+
+def test_defaults_are_filled_in():
+    before = copy.deepcopy(SMALL)
+    config = check(SMALL)
+    assert before == SMALL
+    assert (config["seed"], config["device"], config["batch_size"], config["downloads"]) == (0, "auto", "auto", {})
+    assert config["probes"]["scenes"] == {"kind": "minibroden", "images": 600, "size": 128}
+    assert config["probes"]["streets"] == {"kind": "broden", "path": "data/streets"}
+    assert config["dissection"] == {
+        "quantile": 0.005,
+        "threshold": "exact",
+        "iou": "published",
+        "min_iou": 0.04,
+        "dtype": "float16",
+        "null_replicates": 10,
+    }
+    assert config["experiments"][0]["units"] == "all"
+    assert "noise" not in config
+
+
+def test_given_values_stay():
+    config = with_change("noise", value={"std": [0.1]})
+    config |= {"seed": 3, "dissection": {"iou": "equation4"}}
+    config = check(config)
+    assert config["noise"] == {
+        "kinds": ["gaussian"],
+        "std": [0.1],
+        "fractions": [0.2, 0.6, 1.0],
+        "seeds": [0],
+        "storage": "lossless",
+    }
+    assert (config["seed"], config["dissection"]["iou"], config["dissection"]["quantile"]) == (3, "equation4", 0.005)
+
+
+def test_a_default_is_not_shared():
+    first, second = check(SMALL), check(SMALL)
+    first["dissection"]["iou"] = "changed"
+    assert second["dissection"]["iou"] == check(SMALL)["dissection"]["iou"] == "published"
+
+
+EXPERIMENT = ("experiments", 0)
+BAD = {
+    "unknown section": (with_change("noize", value={}), ["key 'noize' is not known", "did you mean 'noise'?"]),
+    "unknown key": (
+        with_change("dissection", "quantil", value=0.1),
+        ["key 'dissection.quantil' is not known", "did you mean 'quantile'?", "expected one of dtype, iou"],
+    ),
+    "unknown key of an experiment": (
+        with_change(*EXPERIMENT, "layer", value=["a"]),
+        ["key 'experiments[0].layer' is not known", "did you mean 'layers'?"],
+    ),
+    "misspelt needed key": (
+        {"probe": {}, "models": SMALL["models"], "experiments": SMALL["experiments"]},
+        ["key 'probe' is not known", "did you mean 'probes'?"],
+    ),
+    "key of another kind": (
+        with_change("probes", "scenes", "path", value="x"),
+        ["key 'probes.scenes.path' is not known", "expected one of images, kind, size"],
+    ),
+    "missing section": (with_change("models", value=None), ["key 'models' is missing"]),
+    "missing path": (with_change("probes", "streets", "path", value=None), ["probes.streets: key 'path' is missing"]),
+    "missing kind": (with_change("models", "lite", "kind", value=None), ["models.lite: key 'kind' is missing"]),
+    "missing layers": (with_change(*EXPERIMENT, "layers", value=None), ["experiments[0]: key 'layers' is missing"]),
+    "unknown choice": (
+        with_change("dissection", "threshold", value="exakt"),
+        ["dissection.threshold: 'exakt' is not one of exact, published", "did you mean 'exact'?"],
+    ),
+    "unknown kind of probe": (
+        with_change("probes", "scenes", "kind", value="minibrodn"),
+        ["probes.scenes.kind: 'minibrodn' is not one of minibroden, broden, download", "did you mean 'minibroden'?"],
+    ),
+    "unknown kind of noise": (
+        with_change("noise", "kinds", value=["gausian"]),
+        ["noise.kinds[0]: 'gausian' is not one of", "did you mean 'gaussian'?"],
+    ),
+    "wrong type": (with_change("seed", value="one"), ["seed: 'one' is not of type integer", "seed of all randomness"]),
+    "true is no number": (with_change("seed", value=True), ["seed: True is not of type integer"]),
+    "too small": (with_change("seed", value=-1), ["seed: -1 is below 0"]),
+    "too large": (with_change("dissection", "min_iou", value=1.5), ["dissection.min_iou: 1.5 is above 1"]),
+    "open border": (with_change("dissection", "quantile", value=0), ["dissection.quantile: 0 must be above 0"]),
+    "open upper border": (with_change("dissection", "quantile", value=1), ["dissection.quantile: 1 must be below 1"]),
+    "fraction 0": (with_change("noise", "fractions", value=[0.5, 0]), ["noise.fractions[1]: 0 must be above 0"]),
+    "pattern": (with_change("device", value="gpu"), ["device: 'gpu' does not match", "auto takes a GPU"]),
+    "storage": (with_change("noise", "storage", value="jpeg-101"), ["noise.storage: 'jpeg-101' does not match"]),
+    "name with a slash": (with_change("probes", "a/b", value={"kind": "minibroden"}), ["probes: 'a/b' does not match"]),
+    "empty list": (with_change("noise", "std", value=[]), ["noise.std: []"]),
+    "twice in a list": (with_change("noise", "seeds", value=[1, 1]), ["noise.seeds: [1, 1]"]),
+    "no experiments": (with_change("experiments", value=[]), ["experiments: []"]),
+    "units is a word": (with_change(*EXPERIMENT, "units", value="some"), ["experiments[0].units: 'some' is none of"]),
+    "units 0": (with_change(*EXPERIMENT, "units", value=0), ["experiments[0].units: 0 is none of"]),
+    "units negative": (with_change(*EXPERIMENT, "units", value=[3, -1]), ["experiments[0].units: [3, -1] is none of"]),
+    "batch size 0": (with_change("batch_size", value=0), ["batch_size: 0 is none of", "auto fits it"]),
+    "unknown probe": (
+        with_change(*EXPERIMENT, "probe", value="scene"),
+        ["experiments[0].probe: there is no probe 'scene'", "did you mean 'scenes'?", "probes has scenes, streets"],
+    ),
+    "unknown model": (
+        with_change(*EXPERIMENT, "model", value="resnet"),
+        ["experiments[0].model: there is no model 'resnet'", "models has lite, vgg"],
+    ),
+    "unknown training probe": (
+        with_change("models", "vgg", "probe", value="scnes"),
+        ["models.vgg.probe: there is no probe 'scnes'", "did you mean 'scenes'?"],
+    ),
+    "a layer twice": (
+        with_change("experiments", value=[*SMALL["experiments"], SMALL["experiments"][0] | {"layers": ["blocks.4"]}]),
+        ["experiments[1] repeats layer blocks.4 of experiments[0] (scenes, lite)"],
+    ),
+    "a layer twice in one list": (
+        with_change(*EXPERIMENT, "layers", value=["a", "a"]),
+        ["experiments[0].layers: ['a', 'a']"],
+    ),
+    "layer with a slash": (with_change(*EXPERIMENT, "layers", value=["../x"]), ["experiments[0].layers[0]: '../x'"]),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_key_is_one_line(what):
+    config, expected = BAD[what]
+    with pytest.raises(InputError) as caught:
+        check(config)
+    line = str(caught.value)
+    assert line.startswith("my.yaml: ")
+    assert "\n" not in line
+    assert [part for part in expected if part not in line] == [], line
+
+
+@pytest.mark.parametrize("units", ["all", 5, [0], [3, 1, 2]])
+def test_units_have_three_forms(units):
+    assert check(with_change(*EXPERIMENT, "units", value=units))["experiments"][0]["units"] == units
+
+
+def test_extractions_join_experiments_of_one_pair():
+    config = copy.deepcopy(SMALL)
+    config["experiments"] += [
+        {"probe": "streets", "model": "lite", "layers": ["blocks.2"], "units": 3},
+        {"probe": "scenes", "model": "lite", "layers": ["head"], "units": [1]},
+    ]
+    assert list_extractions(check(config)) == [
+        Extraction(
+            "scenes", "lite", ("blocks.2", "blocks.4", "head"), {"blocks.2": "all", "blocks.4": "all", "head": [1]}
+        ),
+        Extraction("streets", "lite", ("blocks.2",), {"blocks.2": 3}),
+    ]
+
+
+def test_noises():
+    assert list_noises(check(SMALL)) == []
+    config = check(with_change("noise", value={"kinds": ["gaussian", "none"], "std": [0.02, 0.1]}))
+    noises = list_noises(config)
+    assert noises == [Noise("gaussian", 0.02), Noise("gaussian", 0.1), Noise("none", 0.0)]
+    assert [noise.name for noise in noises] == ["gaussian-0.02", "gaussian-0.1", "none-0"]
+
+
+def test_a_std_keeps_every_digit_in_a_path():
+    for std in (0.02, 4 / 255, 1e-5, 1 / 3):
+        assert float(Noise("gaussian", std).name.removeprefix("gaussian-")) == std
+
+
+def test_devices_that_take_a_gpu():
+    assert wants_gpu("cuda")
+    assert wants_gpu("cuda:1")
+    assert not wants_gpu("cpu")
+    assert wants_gpu("auto") == Path("/dev/nvidiactl").exists()
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "config.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.name
+)
+def test_shipped_configs_are_good(path):
+    config = check_config(yaml.safe_load(path.read_text()), SCHEMA)
+    assert list_extractions(config)

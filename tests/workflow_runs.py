@@ -1,0 +1,158 @@
+"""Real runs of the workflow in a folder of their own, and what the tests ask about them."""
+
+import copy
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs")
+LITE = "results/drawn/lite"
+NOISE = "noise/gaussian-0.05"
+TRAINED = "results/models/vgg/weights.safetensors"  # no experiment needs it, so runs ask for it by name
+CONFIG = {
+    "seed": 3,
+    "device": "cpu",
+    "batch_size": 7,
+    "threads": 1,
+    "probes": {"drawn": {"kind": "minibroden", "images": 24, "size": 64}},
+    "models": {
+        "lite": {"kind": "efficientnet_lite0"},
+        "vgg": {"kind": "tinyvgg", "probe": "drawn", "epochs": 2},
+    },
+    "experiments": [{"probe": "drawn", "model": "lite", "layers": ["blocks.2", "blocks.4"]}],
+    "dissection": {"null_replicates": 2},
+    "noise": {"kinds": ["gaussian"], "std": [0.05], "fractions": [0.5, 1.0], "seeds": [0]},
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished call of snakemake: exit code and everything that it printed."""
+
+    code: int
+    text: str
+
+    @property
+    def complaints(self) -> list[str]:
+        """The different lines that start with `nemesis:`; a shown log repeats the terminal's."""
+        lines = (re.sub(r"^[-0-9]+ [0-9:,]+ (?=nemesis: )", "", line.strip()) for line in self.text.splitlines())
+        return sorted({line for line in lines if line.startswith("nemesis: ")})
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Jobs of each rule, as listed before the first one starts; without `all`."""
+        table = self.text.partition("Job stats:")[2].partition("\ntotal ")[0]
+        return {name: int(count) for name, count in re.findall(r"^(\w\S*) +(\d+)$", table, re.M) if name != "all"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A copy of the workflow and a working directory with its config.yaml."""
+
+    workflow: Path
+    folder: Path
+
+    def command(self, *options, cores: int = 2) -> list[str]:
+        return [
+            *(sys.executable, "-m", "snakemake", "--snakefile", self.workflow / "Snakefile"),
+            *("--directory", self.folder, "--configfile", self.folder / "config.yaml"),
+            *("--workflow-profile", self.workflow / "profiles" / "default", "--cores", str(cores), *options),
+        ]
+
+    def run(self, *options, cores: int = 2, **settings) -> Ended:
+        """Call snakemake and wait for it."""
+        command = self.command(*options, cores=cores)
+        done = subprocess.run(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **settings
+        )
+        return Ended(done.returncode, done.stdout)
+
+    def finish(self, *options, cores: int = 2) -> Ended:
+        """Call snakemake; fail the test when it fails."""
+        ended = self.run(*options, cores=cores)
+        assert ended.code == 0, ended.text
+        return ended
+
+    def start(self, *options, cores: int = 2, env=None) -> subprocess.Popen:
+        """Start snakemake as the leader of a process group of its own; its output goes to run.log."""
+        with open(self.folder / "run.log", "w") as log:
+            return subprocess.Popen(
+                list(map(str, self.command(*options, cores=cores))),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(env or {})},
+            )
+
+    def copied(self, folder: Path, workflow: Path | None = None) -> "Place":
+        """The same state in another folder; also with another copy of the workflow when a path for it is given."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        if workflow:
+            shutil.copytree(self.workflow, workflow)
+        return Place(workflow or self.workflow, folder)
+
+    def configure(self, **changes):
+        """Write CONFIG with some sections replaced."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(copy.deepcopy(CONFIG) | changes, sort_keys=False))
+
+    def remove(self, *names: str):
+        """Remove files, and folders whole, below the working directory."""
+        for name in names:
+            path = self.folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def exists(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def bytes_of(self, pattern: str) -> dict[str, bytes]:
+        """The content of files below results/, by their names."""
+        results = self.folder / "results"
+        return {str(p.relative_to(results)): p.read_bytes() for p in sorted(results.glob(pattern)) if p.is_file()}
+
+    def rests(self) -> list[str]:
+        """Temporary files that were left below results/."""
+        return [str(path) for path in (self.folder / "results").rglob(".*.partial-*")]
+
+
+@functools.cache
+def copy_workflow(target: Path) -> Path:
+    """The workflow as it is now, so that an edit during the tests does not reach into them."""
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / part)
+    return target
+
+
+def new_place(folder: Path, workflow: Path, **changes) -> Place:
+    """An empty working directory with CONFIG, some sections replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Place(workflow, folder)
+    place.configure(**changes)
+    return place
+
+
+def assert_refused(ended: Ended, *parts: str):
+    """It failed with one line, `nemesis: ...`, that has these parts, and without a traceback."""
+    assert ended.code != 0, ended.text
+    assert len(ended.complaints) == 1, ended.text
+    for part in parts:
+        assert part in ended.complaints[0], ended.text
+    assert "Traceback" not in ended.text, ended.text
+
+
+def assert_same(found: dict[str, bytes], expected: dict[str, bytes]):
+    """Two collections of files have the same names and bytes."""
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
