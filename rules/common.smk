@@ -5,19 +5,30 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from nemesis.config import check_config, list_extractions, list_noises, wants_gpu
+from nemesis.config import (
+    check_config,
+    check_folders,
+    list_extractions,
+    list_noises,
+    wants_gpu,
+)
 from nemesis.errors import InputError
+from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
 
 try:
+    where = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
     config = check_config(
-        config,
-        Path(workflow.basedir) / "schemas" / "config.schema.yaml",
-        ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml",
+        config, Path(workflow.basedir) / "schemas" / "config.schema.yaml", where
     )
+    check_folders(config, where)
 except InputError as error:
     print(f"nemesis: {error}", file=sys.stderr)
     raise SystemExit(1) from None
+
+# After kill -9 the next call goes on; jobs on a cluster are not runs of their own.
+if workflow.is_main_process:
+    clear_dead_lock()
 
 
 EXTRACTIONS = list_extractions(config)

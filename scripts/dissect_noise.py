@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from nemesis.corruption.noise import draw_seed
-from nemesis.corruption.noisy import dissect_noisy
+from nemesis.corruption.relabel import dissect_noisy
 from nemesis.devices import choose_device
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
@@ -22,8 +22,7 @@ with job(snakemake.log[0], snakemake.threads):
     for number, layer in enumerate(params.layers):
         clean = pd.read_csv(files.clean[number], keep_default_na=False)
         noisy = {
-            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number])
-            for draw in params.draws
+            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number]) for draw in params.draws
         }
         table = dissect_noisy(
             open_maps(Path(files.maps[number]).parent),

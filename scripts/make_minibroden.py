@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from nemesis.job import job
-from nemesis.probes.minibroden import make_minibroden
+from nemesis.probes.minibroden import contact_sheet, make_minibroden
 
 with job(snakemake.log[0]):
+    folder = Path(snakemake.output.index).parent
     make_minibroden(
-        Path(snakemake.output.index).parent,
+        folder,
         images=snakemake.params.images,
         size=snakemake.params.size,
         seed=snakemake.params.seed,
         workers=snakemake.threads,
     )
+    contact_sheet(folder, min(48, snakemake.params.images), Path(snakemake.output.sheet))

@@ -171,6 +171,7 @@ class Job:
     def compare_naive(self, images: int = 48) -> dict[str, float]:
         """Dissection of some images by whole masks and one-hot labels: its time over ours, same counts."""
         import torch
+
         from nemesis.dissection.stored import open_maps
         from nemesis.dissection.tally import empty_tally, label_block, tally_images
 

@@ -1,12 +1,14 @@
 """What several test files share: the shared folder, a tiny probe, and the golden CamVid probe."""
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 from tiny_probe import tiny_rows, write_broden
+from workflow_runs import copy_workflow, run_killed, run_undisturbed
 
 from nemesis.dissection.dissect import load_concepts
 from nemesis.probes.probe import open_probe, prepare_probe
@@ -84,3 +86,34 @@ def camvid(golden, shared, prepare, tmp_path_factory):
     with open(index, newline="") as stream:
         assert prepared.probe.names == [row["image"] for row in csv.DictReader(stream)]
     return prepared
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory):
+    """The workflow as it is when the tests start."""
+    return copy_workflow(tmp_path_factory.mktemp("workflow"))
+
+
+@pytest.fixture(scope="session")
+def long_runs(request, workflow, tmp_path_factory):
+    """Whole runs of the workflow, started together: those that a selected test asks for, by fixture."""
+    wanted = {name for item in request.session.items for name in item.fixturenames}
+    runs = {"finished": run_undisturbed, "killed": run_killed}
+    with ThreadPoolExecutor(len(runs)) as pool:
+        yield {
+            name: pool.submit(run, tmp_path_factory.mktemp(name), workflow)
+            for name, run in runs.items()
+            if name in wanted
+        }
+
+
+@pytest.fixture(scope="session")
+def finished(long_runs):
+    """A finished run: its place and what it printed. Tests copy it before they change anything."""
+    return long_runs["finished"].result()
+
+
+@pytest.fixture(scope="session")
+def killed(long_runs):
+    """A run that was killed in every rule and called again each time."""
+    return long_runs["killed"].result()

@@ -149,6 +149,23 @@ def test_published_rule_is_the_published_recipe(maps):
     expected = np.array([published_threshold(values) for values in maps], float)
     scale = np.abs(maps.astype(float)).reshape(len(maps), -1).max(axis=1)
     assert (np.abs(found - expected) <= 1e-6 * scale + TINY32).all()
+    check_exceeding(maps, "published")
+
+
+def check_exceeding(maps, rule):
+    found = thresholds_of(maps, rule=rule)
+    exceeding = maps.reshape(len(maps), -1) > found.threshold[:, None]
+    np.testing.assert_allclose(found.exceeding_fraction, exceeding.mean(axis=1), rtol=1e-12)
+    assert found.dead.tolist() == (~exceeding.any(axis=1)).tolist()
+
+
+def test_a_threshold_that_is_rounded_up_to_a_value_is_not_exceeded_by_it():
+    maps = np.ones((1, 1, 10, 10), np.float32)
+    maps[0, 0, 0, 0] = np.nextafter(np.float32(1), np.float32(2))
+    check_exceeding(maps, "published")
+    check_exceeding(maps, "exact")
+    assert thresholds_of(maps, rule="published").dead[0]
+    assert not thresholds_of(maps).dead[0]
 
 
 def test_published_rule_on_many_values():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from nemesis.provenance import imported_modules
 
 ROOT = Path(__file__).parent.parent

@@ -104,8 +104,9 @@ def test_a_networks_batch_does_not_show(source, tmp_path):
     ],
 )
 @pytest.mark.parametrize("row", [0, 6, 13, COUNT - 1])
-def test_a_bad_activation_is_named(images, tmp_path, value, dtype, problem, row):
+def test_a_bad_activation_is_named(images, tmp_path, monkeypatch, value, dtype, problem, row):
     images[:, 0, 0, 0] = np.arange(COUNT)
+    monkeypatch.setattr(stores, "SHARD_BYTES", 5 * 2 * 6 * np.dtype(dtype).itemsize)  # blocks of 5 images
 
     def run(batch):
         outputs = run_elementwise(batch)

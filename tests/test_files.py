@@ -81,7 +81,12 @@ def test_nothing_is_there_before_the_end(tmp_path):
 @both
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "cannot be written"), (errno.EROFS, "cannot be written")],
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk is full"),
+        (errno.EACCES, "cannot be written"),
+        (errno.EROFS, "cannot be written"),
+    ],
 )
 def test_disk_errors_are_one_line(tmp_path, monkeypatch, write, number, message):
     write(tmp_path / "target", "old")

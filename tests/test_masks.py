@@ -24,6 +24,14 @@ SIZES = [
 ]
 
 
+@pytest.fixture(autouse=True, params=["tiles", "whole maps", "as chosen"])
+def way(request, monkeypatch):
+    """Both ways to find a mask, whatever the sizes."""
+    if request.param != "as chosen":
+        monkeypatch.setattr(masks, "SMALL_TILE", 0 if request.param == "tiles" else 10**9)
+    return request.param
+
+
 def mask_of(maps, thresholds, size):
     """The mask as a boolean array (P, Hs, Ws); a pixel found twice fails."""
     mask = np.zeros((len(maps), size[0] * size[1]), int)
@@ -68,11 +76,11 @@ def test_a_constant_map_has_no_mask(value):
     assert mask_of(maps, np.nextafter(maps[:, 0, 0] - 1e-3, np.float32(-9)), (31, 45)).all()
 
 
-def test_small_parts_give_the_same_mask(monkeypatch):
+def test_small_parts_give_the_same_mask(monkeypatch, way):
     rng = np.random.default_rng(3)
     maps, thresholds = rng.normal(size=(9, 6, 6)).astype(np.float32), np.zeros(9, np.float32)
     whole = mask_of(maps, thresholds, (40, 40))
     monkeypatch.setattr(masks, "TILE_BYTES", 1)
     parts = list(mask_pixels(torch.from_numpy(maps), torch.from_numpy(thresholds), (40, 40)))
-    assert len(parts) > 100
+    assert len(parts) == 9 if way == "whole maps" else len(parts) > 100
     np.testing.assert_array_equal(mask_of(maps, thresholds, (40, 40)), whole)

@@ -11,7 +11,8 @@ from slow_tally import slow_iou, slow_tally
 from tiny_probe import CATEGORIES
 
 from nemesis.corruption.noise import add_noise, choose_images, draw_noise, draw_seed
-from nemesis.corruption.noisy import dissect_noisy, noisy_images
+from nemesis.corruption.noisy import noisy_images
+from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
@@ -180,17 +181,30 @@ def test_dissection_under_noise_is_that_of_the_corrupted_images(tiny, tmp_path):
                 assert row["iou"] == pytest.approx(iou, rel=1e-12)
                 assert row["manipulated"] == (name != labels["label"][unit])
                 assert row["clean_iou"] == labels["iou"][unit]
-                assert row["rms"] > 20
-                assert row["linf"] > 50
+                assert row["rms"] == pytest.approx(stored_rms(tiny, fraction, seed), rel=1e-5)
+                assert row["linf"] == np.abs(corrupt(tiny, fraction, seed) - 1.0 * tiny.probe.images(0, 12)).max()
     assert 0 < table["manipulated"].mean() < 1
+
+
+def corrupt(tiny, fraction, seed):
+    """All images, a fraction of them corrupted."""
+    images = tiny.probe.images(0, 12).copy()
+    for number in choose_images(12, fraction, seed):
+        images[number] = np.rint(255 * add_noise(images[number], "gaussian", 0.4, seed, int(number)))
+    return images
+
+
+def stored_rms(tiny, fraction, seed):
+    """Root of the mean squared difference over the corrupted images."""
+    squared = np.square(corrupt(tiny, fraction, seed) - 1.0 * tiny.probe.images(0, 12)).mean(axis=(1, 2, 3))
+    return np.sqrt(squared[choose_images(12, fraction, seed)].mean())
 
 
 def slow_labels(tiny, fraction, seed, planes, category_of):
     """(label, IoU) of each unit when a fraction of the images is corrupted, found the long way."""
-    images = tiny.probe.images(0, 12).copy()
-    for number in choose_images(12, fraction, seed):
-        images[number] = np.rint(255 * add_noise(images[number], "gaussian", 0.4, seed, int(number)))
-    maps = run_pixels(torch.from_numpy(images))["layer"].transpose(0, 1).numpy().astype(np.float16)
+    maps = (
+        run_pixels(torch.from_numpy(corrupt(tiny, fraction, seed)))["layer"].transpose(0, 1).numpy().astype(np.float16)
+    )
     thresholds = np.quantile(maps.reshape(4, -1).astype(float), 0.95, axis=1)
     both, area, _, concept_area = slow_tally(maps, thresholds, planes, category_of, len(CATEGORIES), (16, 16))
     iou = slow_iou(both, area[:, category_of], concept_area)

@@ -105,6 +105,15 @@ def test_a_damaged_store_is_named(store, damage):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Object at maps")
+@pytest.mark.parametrize("part", ["maps", "maps/zarr.json"])
+def test_a_missing_array_is_noticed(store, part):
+    path = store / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(InputError, match=r"a\.zarr: lacks array 'maps'; delete the folder"):
+        open_store(store)
+
+
 def test_empty_chunks_are_written(tmp_path):
     with write_store(tmp_path / "zeros.zarr") as group:
         save_array(group, "zeros", np.zeros((4, 4)), ("a", "b"), "1", chunks=(2, 2))

@@ -1,18 +1,21 @@
 """Real runs of the workflow in a folder of their own, and what the tests ask about them."""
 
 import copy
-import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+STOPPING = ROOT / "tests" / "stopping"
 PARTS = ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs")
 LITE = "results/drawn/lite"
 NOISE = "noise/gaussian-0.05"
@@ -67,11 +70,26 @@ class Place:
             *("--workflow-profile", self.workflow / "profiles" / "default", "--cores", str(cores), *options),
         ]
 
+    def environment(self) -> dict[str, str]:
+        """This process's; where it forbids compiled modules beside the sources, they are kept beside the workflow.
+
+        Without them every job compiles torch anew, which doubles the time of these tests.
+        """
+        found = dict(os.environ)
+        if found.pop("PYTHONDONTWRITEBYTECODE", ""):
+            found["PYTHONPYCACHEPREFIX"] = str(self.workflow.parent / "compiled")
+        return found
+
     def run(self, *options, cores: int = 2, **settings) -> Ended:
         """Call snakemake and wait for it."""
         command = self.command(*options, cores=cores)
         done = subprocess.run(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **settings
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            **settings,
         )
         return Ended(done.returncode, done.stdout)
 
@@ -89,7 +107,7 @@ class Place:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **(env or {})},
+                env=self.environment() | (env or {}),
             )
 
     def copied(self, folder: Path, workflow: Path | None = None) -> "Place":
@@ -122,7 +140,6 @@ class Place:
         return [str(path) for path in (self.folder / "results").rglob(".*.partial-*")]
 
 
-@functools.cache
 def copy_workflow(target: Path) -> Path:
     """The workflow as it is now, so that an edit during the tests does not reach into them."""
     for part in PARTS:
@@ -130,7 +147,6 @@ def copy_workflow(target: Path) -> Path:
         if source.is_dir():
             shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            target.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target / part)
     return target
 
@@ -156,3 +172,84 @@ def assert_same(found: dict[str, bytes], expected: dict[str, bytes]):
     """Two collections of files have the same names and bytes."""
     assert sorted(found) == sorted(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished run: where, and what its last call printed; `killed` are the rules in which it was killed."""
+
+    place: Place
+    ended: Ended
+    killed: tuple[str, ...] = ()
+
+
+def run_undisturbed(folder: Path, workflow: Path) -> Made:
+    """Everything in one call, on one core."""
+    place = new_place(folder, workflow)
+    return Made(place, place.finish("all", TRAINED, cores=1))
+
+
+# Rule: the name that a job of it is about to give when it is killed; some have given others by then.
+STOPS = {
+    "make_minibroden": "results/probes/drawn/broden",
+    "prepare_probe": "results/probes/drawn/concepts.csv",
+    "prepare_model": "results/models/lite/card.json",
+    "train_tinyvgg": TRAINED,
+    "extract_activations": f"{LITE}/blocks.2/clean/activations.zarr",
+    "compute_thresholds": f"{LITE}/blocks.2/clean/thresholds.csv",
+    "dissect": f"{LITE}/blocks.4/clean/null_churn.csv",
+    "extract_noisy": f"{LITE}/blocks.2/{NOISE}/activations-0.zarr",
+    "dissect_noise": f"{LITE}/blocks.4/{NOISE}/dissection.csv",
+    "plot_tables": "results/tables/figure_2b.csv",
+}
+
+
+def run_killed(folder: Path, workflow: Path) -> Made:
+    """Everything on four cores, killed in every rule: snakemake and its scripts at once; then called again."""
+    place = new_place(folder, workflow)
+    left, killed = dict(STOPS), []
+    while left:
+        stopped = start_stopped(place, left.values(), "all", TRAINED, cores=4)
+        os.killpg(stopped.snakemake.pid, signal.SIGKILL)
+        stopped.wait()
+        for name in [rule for rule, target in left.items() if target in stopped.scripts]:
+            assert not place.exists(left.pop(name)), name
+            killed.append(name)
+    return Made(place, place.finish("all", TRAINED, cores=4), tuple(killed))
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A running snakemake, and its scripts that stand still just before they name an artifact."""
+
+    snakemake: subprocess.Popen
+    scripts: dict[str, int]  # target: process number
+    folder: Path
+
+    def let_go(self):
+        (self.folder / "go").touch()
+
+    def wait(self):
+        """Until snakemake and the scripts have ended."""
+        self.snakemake.wait()
+        while any(is_alive(script) for script in self.scripts.values()):
+            time.sleep(0.02)
+
+
+def start_stopped(place: Place, targets, *options, cores: int = 2) -> Stopped:
+    """Start snakemake and return when one of the targets is about to get its name."""
+    targets = list(targets)
+    folder = Path(tempfile.mkdtemp(dir=place.folder, prefix="stop-"))
+    env = {"PYTHONPATH": str(STOPPING), "STOP_AT": os.pathsep.join(targets), "STOP_IN": str(folder)}
+    snakemake = place.start(*options, cores=cores, env=env)
+    while not (found := [path for path in folder.iterdir() if path.name.isdigit()]):
+        assert snakemake.poll() is None, f"it ended before {targets}\n" + (place.folder / "run.log").read_text()
+        time.sleep(0.05)
+    return Stopped(snakemake, {targets[int(path.name)]: int(path.read_text()) for path in found}, folder)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -49,6 +49,17 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
     return config
 
 
+def check_folders(config: dict, where: str = "config"):
+    """Raise InputError when the folder of a probe that an experiment needs has no index.csv."""
+    needed = {experiment["probe"] for experiment in config["experiments"]}
+    needed |= {config["models"][experiment["model"]].get("probe") for experiment in config["experiments"]}
+    for name, probe in config["probes"].items():
+        if name in needed and probe["kind"] == "broden" and not Path(probe["path"], "index.csv").is_file():
+            raise InputError(
+                f"{where}: probes.{name}.path: {probe['path']} has no index.csv; expected a folder in Broden's layout"
+            )
+
+
 def list_extractions(config: dict) -> list[Extraction]:
     """The (probe, model) pairs of all experiments, each with the union of its layers."""
     pairs: dict = {}

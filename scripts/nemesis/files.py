@@ -87,8 +87,10 @@ def _clear_disk_errors(target: Path):
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"{target}: the disk is full; free some space and run again") from error
+        if error.errno == errno.EFBIG:
+            raise InputError(f"{target}: larger than this system lets a file be; raise the limit") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise InputError(f"{target}: cannot be written ({error.strerror}); check permissions") from error
         raise

@@ -39,6 +39,7 @@ def write_store(path, config_hash: str = "", inputs=(), **attrs):
             **attrs,
         )
         yield group
+        group.attrs["arrays"] = sorted(group.array_keys())
 
 
 def add_array(group, name: str, shape, dtype, dims, units: str, chunks=None, shards=None):
@@ -73,7 +74,7 @@ def block_size(bytes_per_image: int, count: int) -> int:
 def open_store(path):
     """Open a store for reading.
 
-    Raises InputError when it is missing, or when a chunk of one of its arrays is missing.
+    Raises InputError when it, one of its arrays or a chunk of one is missing.
     """
     path = Path(path)
     try:
@@ -83,6 +84,9 @@ def open_store(path):
             arrays = dict(group.arrays())
     except Exception as error:
         raise InputError(f"{path}: not a readable zarr store ({error}); {_remedy(path)}") from error
+    for name in group.attrs.get("arrays", ()):
+        if name not in arrays:
+            raise InputError(f"{path}: lacks array '{name}'; {_remedy(path)}")
     for name, array in arrays.items():
         for key in _chunk_keys(array):
             if not (path / name / key).is_file():

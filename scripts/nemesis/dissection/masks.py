@@ -63,6 +63,8 @@ def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, i
 
 
 def _whole_pixels(maps, thresholds, size):
+    # Rounding may lift a plateau at the threshold above it; a map of no larger cell has no mask.
+    thresholds = torch.where(maps.amax(dim=(1, 2)) > thresholds, thresholds, torch.inf)
     if maps.shape[1:] != size:
         maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]  # (P, Hs, Ws)
     return (maps > thresholds[:, None, None]).flatten(1).nonzero(as_tuple=True)

@@ -106,11 +106,9 @@ def _read_row(root: Path, line: dict, categories) -> Row | None:
     planes, scalars = [], []
     for index, category in enumerate(categories):
         for piece in filter(None, (text.strip() for text in (line[category] or "").split(";"))):
-            if piece.isdigit():
+            if piece.isdecimal():
                 if not 0 <= int(piece) < 65536:
-                    raise InputError(
-                        f"{root / 'index.csv'}: row {line['image']}: label {piece} is above 65535"
-                    )
+                    raise InputError(f"{root / 'index.csv'}: row {line['image']}: label {piece} is above 65535")
                 scalars += [(index, int(piece))] if int(piece) else []
             else:
                 planes.append((index, piece))
@@ -135,9 +133,7 @@ def _one_size(root: Path, raw, keys) -> tuple[int, int]:
         except (TypeError, ValueError):
             size = (0, 0)
         if min(size) < 1:
-            raise InputError(
-                f"{root / 'index.csv'}: row {line['image']}: {','.join(keys)} must be positive integers"
-            )
+            raise InputError(f"{root / 'index.csv'}: row {line['image']}: {','.join(keys)} must be positive integers")
         first = first or size
         if size != first:
             raise InputError(
@@ -172,7 +168,7 @@ def _read_coverage(root: Path, category: str) -> dict[int, float]:
 
 
 def _number(path: Path, text: str) -> int:
-    if not (text or "").isdigit() or int(text) > 65535:
+    if not (text or "").isdecimal() or int(text) > 65535:
         raise InputError(f"{path}: label number '{text}' must be an integer from 0 to 65535")
     return int(text)
 

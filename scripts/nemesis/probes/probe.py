@@ -94,8 +94,7 @@ def read_concepts(path) -> list[dict]:
     """Rows of a concepts.csv: number (int), name, category, frequency (int), coverage (float)."""
     with open(path, newline="", encoding="utf-8") as stream:
         return [
-            row | {"number": int(row["number"]), "frequency": int(row["frequency"])}
-            for row in csv.DictReader(stream)
+            row | {"number": int(row["number"]), "frequency": int(row["frequency"])} for row in csv.DictReader(stream)
         ]
 
 
@@ -109,12 +108,8 @@ def _write_arrays(group, folder: BrodenFolder):
     images = _add_images(group, "images", (count, 3, *size), "uint8", block, "0 to 255, RGB")
     labels = _add_images(group, "labels", (count, planes, *folder.label_size), "uint16", block, "concept")
     save_array(group, "scalars", scalars, ("image", "slot"), "concept number, 0 = none")
-    save_array(
-        group, "scalar_category", scalar_category, ("image", "slot"), "index into categories, 255 = none"
-    )
-    save_array(
-        group, "plane_category", plane_category, ("image", "plane"), "index into categories, 255 = none"
-    )
+    save_array(group, "scalar_category", scalar_category, ("image", "slot"), "index into categories, 255 = none")
+    save_array(group, "plane_category", plane_category, ("image", "plane"), "index into categories, 255 = none")
     _save_text(group, "names", [row.image for row in folder.rows])
     _save_text(group, "splits", [row.split for row in folder.rows])
     length = 1 + max(folder.concepts, default=0)
@@ -179,7 +174,4 @@ def _write_concepts(path, folder: BrodenFolder, frequency, coverage):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["number", "name", "category", "frequency", "coverage"])
         for number, concept in sorted(folder.concepts.items()):
-            writer.writerow(
-                [number, concept.name, concept.category, frequency[number], repr(float(coverage[number]))]
-            )
-
+            writer.writerow([number, concept.name, concept.category, frequency[number], repr(float(coverage[number]))])

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from nemesis.errors import InputError
+from nemesis.files import atomic_file
 
 SHADES = 6  # brightness levels a channel of a mask's colour may take
 
@@ -32,8 +33,8 @@ def contact_sheet(folder: Path, count: int, path: Path | None = None, columns: i
         sheet[y : y + height, x : x + width] = tile
     picture = Image.fromarray(sheet)
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        with atomic_file(path) as partial:
+            picture.save(partial, "PNG")
     return picture
 
 

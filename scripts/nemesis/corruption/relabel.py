@@ -1,0 +1,52 @@
+"""The labels of a probe under noise, beside the clean ones."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from nemesis.corruption.mixed import mix_maps
+from nemesis.corruption.noise import choose_images
+from nemesis.dissection.dissect import Run, dissect_layer
+from nemesis.dissection.stored import StoredMaps
+from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.probes.probe import Probe
+
+
+def dissect_noisy(
+    clean: StoredMaps,
+    noisy: dict[int, StoredMaps],
+    labels: pd.DataFrame,
+    probe: Probe,
+    concepts,
+    device,
+    settings: dict,
+    fractions: Iterable[float],
+) -> pd.DataFrame:
+    """Dissect a layer again for every (fraction, seed); thresholds are found anew each time.
+
+    `noisy` maps a draw's (name, seed) to its stored maps; `labels` is the layer's clean table.
+    Returns the rows of noise/.../dissection.csv, one a (fraction, seed, unit).
+    """
+    keys, runs = [], []
+    for (name, seed), maps in noisy.items():
+        for fraction in fractions:
+            mixed = mix_maps(clean, maps, choose_images(probe.count, fraction, seed))
+            found = layer_thresholds(mixed, settings["quantile"], settings["threshold"])
+            keys.append((fraction, name, mixed.rows, maps.record))
+            runs.append(Run(mixed, found.threshold))
+    tables = []
+    results = dissect_layer(runs, probe, concepts, device, settings["iou"])
+    for (fraction, name, rows, record), (_, _, table) in zip(keys, results, strict=True):
+        tables.append(_compare(table, labels, fraction, name, rows, record))
+    return pd.concat(tables).sort_values(["fraction", "seed", "unit"], kind="stable")
+
+
+def _compare(table, labels, fraction, seed, rows, record) -> pd.DataFrame:
+    compared = pd.DataFrame({"fraction": fraction, "seed": seed, "unit": table["unit"]})
+    compared["clean_label"], compared["clean_iou"] = labels["label"], labels["iou"]
+    compared[["label", "category", "iou"]] = table[["label", "category", "iou"]]
+    compared["manipulated"] = table["number"].to_numpy() != labels["number"].to_numpy()
+    compared["linf"] = record["linf"][rows].max(initial=0)
+    compared["rms"] = np.sqrt(record["mse"][rows].mean()) if len(rows) else 0.0
+    return compared

@@ -1,0 +1,261 @@
+"""The main job from an empty folder to its tables: every artifact, the same answer every time, and what reruns when."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from PIL import Image
+from workflow_runs import CONFIG, LITE, NOISE, TRAINED, assert_same
+
+from nemesis.corruption.noise import draw_seed
+from nemesis.corruption.noisy import noisy_images
+from nemesis.corruption.relabel import dissect_noisy
+from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
+from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.stored import open_maps
+from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.models.network import LayerReader
+from nemesis.models.registry import build_network
+from nemesis.probes.probe import open_probe
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+LAYERS = {"blocks.2": 24, "blocks.4": 40}  # units
+layers = pytest.mark.parametrize("layer", LAYERS)
+DISSECTION = ["unit", "label", "category", "iou", "intersection", "union"]
+DISSECTION += [f"{name}_{place}" for place in range(2, 6) for name in ("label", "iou")]
+
+
+def read_store(path, **arrays):
+    """Check a store's attributes, and each array's kind, type, shape and dimension names; its arrays in memory."""
+    store = zarr.open_group(path, mode="r")
+    assert store.attrs["nemesis_version"]
+    assert len(store.attrs["config_hash"]) == 64
+    folder = next(parent for parent in path.parents if (parent / "config.yaml").exists())
+    created = store.attrs["created_from"]
+    assert created
+    assert created == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in created}
+    for name, (dtype, shape, dims) in arrays.items():
+        array = store[name]
+        assert (name, str(array.dtype), array.shape) == (name, dtype, shape)
+        assert list(array.metadata.dimension_names) == array.attrs["dimensions"] == dims
+        assert array.attrs["units"]
+    return {name: array[...] for name, array in store.arrays()}
+
+
+def read_csv(path):
+    raw = path.read_bytes()
+    assert b"\r" not in raw
+    raw.decode("utf-8")
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def test_everything_is_there_and_the_summary_was_printed(finished):
+    place = finished.place
+    wanted = [f"results/tables/{name}.{ending}" for name in ("labels", "noise") for ending in ("csv", "md")]
+    wanted += [f"results/{kind}" for kind in ("tables/figure_2a.csv", "figures/figure_2a.svg", "figures/figure_2b.png")]
+    assert [name for name in wanted if not (place.folder / name).stat().st_size] == []
+    summary = (place.folder / "results/tables/summary.txt").read_text()
+    assert summary in finished.ended.text
+    for layer, units in LAYERS.items():
+        assert f"{layer} " in summary and f" of {units}" in summary
+    logs = list((place.folder / "logs").rglob("*.log"))
+    assert len(logs) == sum(finished.ended.jobs.values()) == 12
+    assert [log for log in logs if "done in" not in log.read_text()] == []
+    assert len(list((place.folder / "benchmarks").rglob("*.tsv"))) == len(logs)
+
+
+def test_nothing_temporary_is_left(finished):
+    assert finished.place.rests() == []
+    assert list((finished.place.folder / "results").rglob("activations-*")) == []
+
+
+def test_a_second_call_does_nothing(finished):
+    before = finished.place.bytes_of("**/*")
+    ended = finished.place.finish("all", TRAINED)
+    assert "Nothing to be done" in ended.text
+    assert_same(finished.place.bytes_of("**/*"), before)
+
+
+def test_probe(finished):
+    folder = finished.place.folder / "results/probes/drawn"
+    path = folder / "probe.zarr"
+    planes = zarr.open_group(path, mode="r")["labels"].shape[1]
+    slots = zarr.open_group(path, mode="r")["scalars"].shape[1]
+    store = read_store(
+        path,
+        images=("uint8", (24, 3, 64, 64), ["image", "channel", "y", "x"]),
+        labels=("uint16", (24, planes, 32, 32), ["image", "plane", "y", "x"]),
+        scalars=("uint16", (24, slots), ["image", "slot"]),
+    )
+    for number in (0, 23):
+        drawn = Image.open(folder / "broden/images" / store["names"][number])
+        assert (np.asarray(drawn).transpose(2, 0, 1) == store["images"][number]).all()
+    concepts = read_csv(folder / "concepts.csv")
+    assert list(concepts) == ["number", "name", "category", "frequency", "coverage"]
+    present = set(np.unique(store["labels"])) | set(np.unique(store["scalars"]))
+    assert present - {0} == set(concepts["number"][concepts["frequency"] > 0])
+
+
+@pytest.mark.parametrize(("model", "layer", "units"), [("lite", "blocks.4", 40), ("vgg", "conv5", 128)])
+def test_model(finished, model, layer, units):
+    folder = finished.place.folder / "results/models" / model
+    card = json.loads((folder / "card.json").read_text())
+    assert card["sha256"] == hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    assert card["source"] and card["mean"] == card["std"] == [0.5, 0.5, 0.5]
+    assert {entry["name"]: entry["shape"][0] for entry in card["layers"]}[layer] == units
+    assert (card["accuracy"] is not None) == (model == "vgg")
+
+
+@layers
+def test_clean_artifacts(finished, layer):
+    folder, units = finished.place.folder / LITE / layer / "clean", LAYERS[layer]
+    side = {"blocks.2": 16, "blocks.4": 8}[layer]
+    maps = read_store(
+        folder / "activations.zarr",
+        maps=("float16", (units, 24, side, side), ["unit", "image", "y", "x"]),
+        max=("float16", (units, 24), ["unit", "image"]),
+        image=("uint32", (24,), ["image"]),
+    )
+    assert (maps["max"] == maps["maps"].max(axis=(2, 3))).all()
+    assert (maps["image"] == np.arange(24)).all()
+    thresholds = read_csv(folder / "thresholds.csv")
+    assert list(thresholds) == ["unit", "threshold", "n_values", "exceeding_fraction", "dead"]
+    above = maps["maps"].astype(float) > thresholds["threshold"].to_numpy()[:, None, None, None]
+    assert (thresholds["exceeding_fraction"] == above.mean(axis=(1, 2, 3))).all()
+    assert (thresholds["n_values"] == 24 * side**2).all()
+    assert ((thresholds["exceeding_fraction"] > 0) == ~thresholds["dead"].astype(bool)).all()
+    assert thresholds["exceeding_fraction"].max() <= 0.005
+    table = read_csv(folder / "dissection.csv")
+    assert list(table)[: len(DISSECTION)] == DISSECTION
+    assert list(table["unit"]) == list(thresholds["unit"]) == list(range(units))
+    names = zarr.open_group(folder / "tally.zarr", mode="r").attrs
+    concepts, categories = len(names["concepts"]), len(names["categories"])
+    tally = read_store(
+        folder / "tally.zarr",
+        intersection=("int64", (units, concepts), ["unit", "concept"]),
+        unit_area=("int64", (units, categories), ["unit", "category"]),
+        concept_area=("int64", (concepts,), ["concept"]),
+        iou=("float64", (units, concepts), ["unit", "concept"]),
+    )
+    assert (table["iou"] == tally["iou"].max(axis=1)).all()
+    assert list(table["label"]) == [names["concepts"][number] for number in tally["iou"].argmax(axis=1)]
+    churn = read_csv(folder / "null_churn.csv")
+    assert list(churn["replicate"]) == [0] * units + [1] * units
+    assert list(churn["unit"]) == 2 * list(range(units))
+
+
+@layers
+def test_noise_artifacts(finished, layer):
+    folder, units = finished.place.folder / LITE / layer, LAYERS[layer]
+    clean, table = read_csv(folder / "clean/dissection.csv"), read_csv(folder / NOISE / "dissection.csv")
+    wanted = ["fraction", "seed", "unit", "clean_label", "clean_iou", "label", "category", "iou", "manipulated"]
+    assert list(table)[: len(wanted)] == wanted
+    assert list(table["fraction"]) == [0.5] * units + [1.0] * units
+    assert list(table["unit"]) == 2 * list(range(units))
+    assert set(table["seed"]) == {0}
+    assert list(table["clean_label"]) == 2 * list(clean["label"])
+    assert list(table["clean_iou"]) == 2 * list(clean["iou"])
+    assert list(table["manipulated"].astype(bool)) == list(table["label"] != table["clean_label"])
+
+
+def test_tables(finished):
+    folder = finished.place.folder / "results/tables"
+    labels, noise = read_csv(folder / "labels.csv"), read_csv(folder / "noise.csv")
+    assert list(labels["layer"]) == list(LAYERS) and list(labels["units"]) == list(LAYERS.values())
+    assert list(noise["layer"]) == [layer for layer in LAYERS for _ in (0.5, 1.0)]
+    for _, row in noise.iterrows():
+        table = read_csv(finished.place.folder / LITE / row["layer"] / NOISE / "dissection.csv")
+        chosen = table[(table["fraction"] == row["fraction"]) & (table["clean_iou"] >= 0.04)]
+        assert row["units"] == len(chosen) > 0
+        assert row["manipulated"] == pytest.approx(chosen["manipulated"].astype(bool).mean())
+        assert row["low"] <= row["manipulated"] <= row["high"]
+
+
+def test_same_answer_on_one_core_and_on_four(finished, killed):
+    """The undisturbed run had one core; the one that was killed in every rule had four."""
+    for pattern in ("**/*.csv", "**/*.md", "models/**/*", "figures/*", "tables/summary.txt"):
+        assert_same(killed.place.bytes_of(pattern), finished.place.bytes_of(pattern))
+
+
+def dissect_again(folder, out, batch: int):
+    """The main job by calls of the library, at another batch size: noise's record, clean and noisy tables by layer."""
+    probe = open_probe(folder / "results/probes/drawn/probe.zarr")
+    concepts = load_concepts(folder / "results/probes/drawn/concepts.csv", probe)
+    network = build_network("lite", CONFIG["models"]["lite"], folder / "results/models/lite/weights.safetensors")
+    seed = draw_seed(CONFIG["seed"], 0)
+    sources = {
+        "clean": ImageSource(np.arange(probe.count), probe.names, probe.images),
+        "noisy": noisy_images(probe, "gaussian", 0.05, 1.0, seed, "lossless"),
+    }
+    for name, source in sources.items():
+        with LayerReader(network, list(LAYERS), "cpu", pad_to=batch) as reader:
+            targets = {layer: out / name / layer for layer in LAYERS}
+            extract_activations(reader.read, source, targets, "float16", batch, "cpu")
+    clean, noisy = {}, {}
+    for layer in LAYERS:
+        maps = open_maps(out / "clean" / layer)
+        run = Run(maps, layer_thresholds(maps, 0.005, "exact").threshold)
+        ((_, _, clean[layer]),) = dissect_layer([run], probe, concepts, "cpu", "published")
+        draws = {(0, seed): open_maps(out / "noisy" / layer)}
+        settings = {"quantile": 0.005, "threshold": "exact", "iou": "published"}
+        noisy[layer] = dissect_noisy(maps, draws, clean[layer], probe, concepts, "cpu", settings, [0.5, 1.0])
+    return sources["noisy"], clean, noisy
+
+
+def test_batch_size_changes_no_noise_no_label_and_hardly_an_iou(finished, tmp_path):
+    folder, threads = finished.place.folder, torch.get_num_threads()
+    torch.set_num_threads(1)
+    results = {batch: dissect_again(folder, tmp_path / str(batch), batch) for batch in (7, 64)}
+    torch.set_num_threads(threads)
+    (source, *few), (other, *many) = results.values()
+    parts = [source.load(start, min(start + 7, 24)) for start in range(0, 24, 7)]
+    assert (np.concatenate(parts) == other.load(0, 24)).all()
+    assert all((source.record[name] == other.record[name]).all() for name in ("linf", "mse"))
+    largest = 0.0
+    for layer in LAYERS:
+        stored = (
+            read_csv(folder / LITE / layer / "clean/dissection.csv"),
+            read_csv(folder / LITE / layer / NOISE / "dissection.csv"),
+        )
+        for table, *others in zip(
+            stored, (few[0][layer], few[1][layer]), (many[0][layer], many[1][layer]), strict=True
+        ):
+            for found in others:
+                assert list(found["label"]) == list(table["label"])
+                largest = max(largest, np.abs(found["iou"].to_numpy() - table["iou"].to_numpy()).max())
+    print(f"largest difference of an IoU between batches of 7 and 64: {largest:.3g}")
+    assert largest < 1e-3
+
+
+CLEAN_JOBS = {"compute_thresholds": 2, "dissect": 2}
+NOISE_JOBS = {"extract_noisy_drawn_lite": 1, "dissect_noise_drawn_lite": 1}
+EDITS = {
+    "nemesis/scoring/intervals.py": {"plot_tables": 1},
+    "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
+    "nemesis/corruption/noise.py": {"extract_activations_drawn_lite": 1} | CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
+    "nemesis/models/training.py": {"train_tinyvgg": 1},
+    "nemesis/figures/style.mplstyle": {"plot_tables": 1},
+    "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def editable(finished, tmp_path_factory):
+    workflow = finished.place.workflow
+    return finished.place.copied(tmp_path_factory.mktemp("edited") / "place", workflow.with_name("edited-workflow"))
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_reruns_the_rules_that_use_it(editable, name):
+    path = editable.workflow / "scripts" / name
+    text = path.read_text()
+    path.write_text(text + "# an edit\n")
+    try:
+        assert editable.finish("--dry-run", "all", TRAINED).jobs == EDITS[name]
+    finally:
+        path.write_text(text)

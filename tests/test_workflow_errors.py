@@ -1,0 +1,267 @@
+"""Bad input, damaged stores and full disks end a run with one line, and leave nothing that a later run would trust."""
+
+import copy
+import os
+import resource
+import subprocess
+
+import pytest
+from PIL import Image
+from tiny_probe import IMAGE_SIZE, LABEL_SIZE, tiny_rows, write_broden
+from workflow_runs import CONFIG, LITE, TRAINED, assert_refused, new_place
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+
+def probe_files(name: str) -> list[str]:
+    return [f"results/probes/{name}/{file}" for file in ("probe.zarr/zarr.json", "probe.zarr", "concepts.csv")]
+
+
+def use_probes(place, names):
+    """Give the place probes of kind broden in folders of their own names, each in an experiment."""
+    probes = {name: {"kind": "broden", "path": name} for name in names}
+    models = {"lite": CONFIG["models"]["lite"]}
+    experiments = [{"probe": name, "model": "lite", "layers": ["blocks.2"]} for name in names]
+    place.configure(probes=probes, models=models, experiments=experiments)
+
+
+# Config: what is wrong, and what the line says.
+EXPERIMENT = CONFIG["experiments"][0]
+CONFIGS = {
+    "misspelt key": ({"disection": {}}, ["key 'disection' is not known", "did you mean 'dissection'?"]),
+    "negative std": ({"noise": {"std": [0.05, -0.1]}}, ["noise.std[1]: -0.1 is below 0"]),
+    "unknown model": (
+        {"experiments": [EXPERIMENT | {"model": "light"}]},
+        ["experiments[0].model: there is no model 'light'", "models has lite, vgg"],
+    ),
+    "no such folder": (
+        {"probes": {"drawn": {"kind": "broden", "path": "data/nowhere"}}},
+        ["probes.drawn.path: data/nowhere has no index.csv"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_bad_config(tmp_path, workflow, case):
+    changes, parts = CONFIGS[case]
+    place = new_place(tmp_path, workflow, **changes)
+    assert_refused(place.run(), str(tmp_path / "config.yaml"), *parts)
+    assert not place.exists("results")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def shrink(path):
+    with Image.open(path) as image:
+        image.resize((8, 12)).save(path)
+
+
+def drop_row(path, start):
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith(start)))
+
+
+def keep_header(path):
+    path.write_text(path.read_text().splitlines(True)[0])
+
+
+def drop_masks(path):
+    header, *rows = path.read_text().splitlines()
+    kept = [",".join(row.split(",")[:6]) + "," * row.count(";") * 0 + "," * (header.count(",") - 5) for row in rows]
+    path.write_text("\n".join([header, *kept]) + "\n")
+
+
+IMAGE, MASK = "images/t/001.png", "images/t/001_object0.png"
+# Probe: which file is harmed, how, and what the line says beside the file's name.
+PROBES = {
+    "missing_image": (IMAGE, os.unlink, "image not found"),
+    "truncated_image": (IMAGE, cut, "image cannot be decoded"),
+    "small_image": (IMAGE, shrink, f"image is 12x8 (height x width), but index.csv says {IMAGE_SIZE}x{IMAGE_SIZE}"),
+    "missing_mask": (MASK, os.unlink, "mask not found"),
+    "truncated_mask": (MASK, cut, "mask cannot be decoded"),
+    "small_mask": (MASK, shrink, f"mask is 12x8 (height x width), but index.csv says {LABEL_SIZE}x{LABEL_SIZE}"),
+    "unnamed_label": ("label.csv", lambda path: drop_row(path, "300,"), "label number 300 is not in label.csv"),
+    "unnamed_scalar": ("label.csv", lambda path: drop_row(path, "301,"), "label number 301 is not in label.csv"),
+    "empty_index": ("index.csv", keep_header, "has no rows"),
+    "no_masks": ("index.csv", drop_masks, "none of its 4 images has a label"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_probes(workflow, tmp_path_factory):
+    """One run over all of them, which goes on after each."""
+    place = new_place(tmp_path_factory.mktemp("bad-probes"), workflow)
+    for name, (file, harm, _) in PROBES.items():
+        harm(write_broden(place.folder / name, tiny_rows(4)) / file)
+    use_probes(place, PROBES)
+    return place, place.run("--keep-going", *[probe_files(name)[0] for name in PROBES], cores=4)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_bad_probe(bad_probes, name):
+    place, ended = bad_probes
+    file, _, problem = PROBES[name]
+    assert ended.code != 0
+    assert "Traceback" not in ended.text
+    (line,) = [line for line in ended.complaints if line.startswith(f"nemesis: {name}/")]
+    assert problem in line
+    if file != "label.csv":  # then it is the mask or the row that is named
+        assert f"{name}/{file}: " in line
+    assert [file for file in probe_files(name) if place.exists(file)] == []
+    assert place.rests() == []
+    assert len(ended.complaints) == len(PROBES)
+
+
+def test_a_bad_probe_alone_ends_the_run(tmp_path, workflow):
+    place = new_place(tmp_path, workflow)
+    cut(write_broden(place.folder / "streets", tiny_rows(4)) / MASK)
+    use_probes(place, ["streets"])
+    assert_refused(place.run(probe_files("streets")[0]), f"streets/{MASK}: mask cannot be decoded")
+
+
+# Models: a loader whose weights are not a number, a kind that there is not, a layer that there is not.
+LOADER = """
+import torch
+
+def load():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    model[0].weight.data[2] = float("nan")
+    return model
+"""
+
+
+@pytest.fixture(scope="module")
+def bad_models(finished, tmp_path_factory):
+    place = finished.place.copied(tmp_path_factory.mktemp("bad-models") / "place")
+    (place.folder / "broken.py").write_text(LOADER)
+    models = copy.deepcopy(CONFIG["models"])
+    models["broken"] = {"kind": "file", "loader": "broken.py:load", "mean": [0.5] * 3, "std": [0.5] * 3}
+    models["odd"] = {"kind": "efficientnet_lite1"}
+    wanted = {"broken": "0", "odd": "blocks.2", "lite": "blocks.99"}
+    experiments = [{"probe": "drawn", "model": model, "layers": [layer]} for model, layer in wanted.items()]
+    place.configure(models=models, experiments=experiments)
+    return place, place.run("--keep-going")
+
+
+@pytest.mark.parametrize(
+    ("start", "parts"),
+    [
+        ("layer 0, unit 2, image minibroden/000000.png: ", ["is NaN or infinite"]),
+        ("model odd: unknown kind 'efficientnet_lite1'", ["did you mean efficientnet_lite0?", "tinyvgg"]),
+        ("model lite: ", ["blocks.99", "blocks.2", "blocks.15"]),
+    ],
+    ids=["activations are not numbers", "unknown kind", "unknown layer"],
+)
+def test_bad_model(bad_models, start, parts):
+    place, ended = bad_models
+    assert ended.code != 0
+    assert "Traceback" not in ended.text
+    (line,) = [line for line in ended.complaints if line.startswith(f"nemesis: {start}")]
+    assert [part for part in parts if part not in line] == []
+    assert len(ended.complaints) == 3
+    assert place.rests() == []
+    for folder in ("results/drawn/broken/0/clean", "results/drawn/lite/blocks.99/clean", "results/models/odd"):
+        assert [path for path in (place.folder / folder).rglob("*") if path.is_file()] == []
+
+
+def flip_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def chunk_of(store):
+    """The first chunk file of an array of a store."""
+    return next(path for path in sorted((store / "c").rglob("*")) if path.is_file())
+
+
+def test_damaged_activations(finished, tmp_path):
+    place = finished.place.copied(tmp_path / "place")
+    stores = {layer: f"{LITE}/{layer}/clean/activations.zarr" for layer in ("blocks.2", "blocks.4")}
+    chunk_of(place.folder / stores["blocks.2"] / "maps").unlink()
+    flip_byte(chunk_of(place.folder / stores["blocks.4"] / "maps"))
+    targets = [f"{LITE}/{layer}/clean/thresholds.csv" for layer in stores]
+    place.remove(*targets)
+    ended = place.run("--keep-going", *targets)
+    assert ended.code != 0
+    assert "Traceback" not in ended.text
+    missing, damaged = ended.complaints
+    assert f"{stores['blocks.2']}: array 'maps' lacks chunk" in missing
+    assert f"{stores['blocks.4']}: array 'maps' is damaged" in damaged
+    for layer, line in zip(stores, (missing, damaged), strict=True):
+        assert line.endswith(f"delete the folder {stores[layer]} and run again")
+    assert [target for target in targets if place.exists(target)] == []
+    place.remove(*stores.values())  # as the lines say
+    jobs = place.finish("--dry-run", *targets).jobs
+    assert jobs == {"extract_activations_drawn_lite": 1, "compute_thresholds": 2}
+
+
+def test_damaged_probe(finished, tmp_path):
+    place = finished.place.copied(tmp_path / "place")
+    store = "results/probes/drawn/probe.zarr"
+    for name in ("images", "labels"):
+        flip_byte(chunk_of(place.folder / store / name))
+    clean = [f"{LITE}/blocks.2/clean/{name}" for name in ("dissection.csv", "null_churn.csv", "tally.zarr")]
+    place.remove(TRAINED, *clean)
+    ended = place.run("--keep-going", TRAINED, clean[0])
+    assert ended.code != 0
+    assert "Traceback" not in ended.text
+    assert len(ended.complaints) == 2
+    for name, line in zip(("images", "labels"), ended.complaints, strict=True):
+        assert line.startswith(f"nemesis: {store}: array '{name}' is damaged")
+    assert [name for name in (TRAINED, *clean) if place.exists(name)] == []
+    chunk_of(place.folder / store / "names").unlink()
+    assert_refused(place.run(clean[0]), f"{store}: array 'names' lacks chunk c/0; delete the folder {store}")
+    assert [name for name in clean if place.exists(name)] == []
+
+
+# A disk that is full: a file system with little room, and a limit on the size of a file.
+def streets(tmp_path, workflow):
+    place = new_place(tmp_path / "place", workflow)
+    write_broden(place.folder / "streets", tiny_rows())
+    use_probes(place, ["streets"])
+    return place, probe_files("streets")
+
+
+def test_a_file_that_may_not_grow(tmp_path, workflow):
+    place, files = streets(tmp_path, workflow)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+    ended = place.run(files[0], preexec_fn=limit)
+    assert_refused(ended, "results/probes/streets/probe.zarr: larger than this system lets a file be")
+    assert [file for file in files if place.exists(file)] == []
+    assert place.rests() == []
+    place.finish(files[0])
+
+
+@pytest.fixture
+def mount():
+    """mount(folder, size) puts a small file system there, or gives it another size; gone after the test."""
+    mounted = []
+
+    def mount_or_resize(folder, size: str):
+        option = f"remount,size={size}" if folder in mounted else f"size={size}"
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip("needs the right to mount a file system: " + done.stderr.decode().strip())
+        mounted.append(folder)
+
+    yield mount_or_resize
+    for folder in set(mounted):
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("full", ["results", "."])
+def test_full_disk(tmp_path, workflow, mount, full):
+    if full == ".":
+        mount(tmp_path / "place", "320k")
+    place, files = streets(tmp_path, workflow)
+    if full == "results":
+        mount(place.folder / full, "64k")
+    ended = place.run(files[0])
+    assert_refused(ended, "results/probes/streets/probe.zarr: the disk is full; free some space")
+    assert [file for file in files if place.exists(file)] == []
+    assert place.rests() == []
+    mount(place.folder / full if full == "results" else tmp_path / "place", "20m")
+    place.finish(files[0])

@@ -1,0 +1,50 @@
+"""After kill -9 the next call goes on and ends with the same files."""
+
+import os
+import signal
+
+import pytest
+from workflow_runs import LITE, STOPS, TRAINED, assert_same, start_stopped
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+# Snakemake puts the time of the job into a folder that is a declared output.
+FINAL = ("**/*.csv", "**/*.md", "**/*.txt", "models/**/*", "figures/*", "**/*.zarr/**/*")
+
+
+def test_killed_in_every_rule(killed):
+    assert sorted(killed.killed) == sorted(STOPS)
+    rules = {rule.removesuffix("_drawn_lite") for rule in killed.ended.jobs}
+    assert "plot_tables" in rules or "Nothing to be done" not in killed.ended.text
+
+
+def test_a_run_that_was_killed_in_every_rule_ends_with_the_same_files(killed, finished):
+    for pattern in FINAL:
+        expected = finished.place.bytes_of(pattern)
+        assert expected
+        assert_same(killed.place.bytes_of(pattern), expected)
+
+
+def test_no_rest_of_a_killed_job_is_left(killed):
+    assert killed.place.rests() == []
+    assert list((killed.place.folder / "results").rglob("activations-*")) == []
+
+
+def test_a_killed_snakemake_whose_script_goes_on(finished, tmp_path):
+    place = finished.place.copied(tmp_path / "place")
+    stores = [f"{LITE}/{layer}/clean/activations.zarr" for layer in ("blocks.2", "blocks.4")]
+    targets = [f"{store}/zarr.json" for store in stores]
+    place.remove(*stores)
+    stopped = start_stopped(place, stores[:1], *targets)
+    second = place.run(*targets)  # the first one is alive: it is not disturbed
+    assert second.code != 0
+    assert "cannot be locked" in second.text
+    os.kill(stopped.snakemake.pid, signal.SIGKILL)
+    stopped.snakemake.wait()
+    place.finish(*targets)
+    stopped.let_go()
+    stopped.wait()
+    assert place.rests() == []
+    place.finish("all", TRAINED)
+    for pattern in FINAL:
+        assert_same(place.bytes_of(pattern), finished.place.bytes_of(pattern))
+    assert "Nothing to be done" in place.finish("--dry-run", "all", TRAINED).text
