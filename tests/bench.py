@@ -189,15 +189,12 @@ class Job:
                 tally_images(tally, maps, limits, block, category_of)
 
             fast = self.clock(ours)
-            counts = []
-            slow = self.clock(
-                lambda m=maps, t=limits, y=labels, s=scalars: counts.append(count_naively(m, t, y, s, len(category_of)))
-            )
-            if not torch.equal(counts[0].long(), tally.intersection):
-                off = int((counts[0].long() - tally.intersection).abs().sum())
-                print(
-                    f"{layer}: naive counts differ by {off} pixels of {int(tally.intersection.sum())}", file=sys.stderr
-                )
+            arguments = (maps, limits, labels, scalars, len(category_of))
+            slow = self.clock(lambda arguments=arguments: count_naively(*arguments))
+            off = int((count_naively(*arguments).long() - tally.intersection).abs().sum())
+            if off:
+                total = int(tally.intersection.sum())
+                print(f"{layer}: naive counts differ by {off} pixels of {total}", file=sys.stderr)
             ratios[layer] = slow / fast
         return ratios
 

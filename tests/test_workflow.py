@@ -129,7 +129,7 @@ def test_clean_artifacts(finished, layer):
     assert (thresholds["exceeding_fraction"] == above.mean(axis=(1, 2, 3))).all()
     assert (thresholds["n_values"] == 24 * side**2).all()
     assert ((thresholds["exceeding_fraction"] > 0) == ~thresholds["dead"].astype(bool)).all()
-    assert thresholds["exceeding_fraction"].max() <= 0.005
+    assert thresholds["exceeding_fraction"].max() < 0.005 + 1 / (24 * side**2)
     table = read_csv(folder / "dissection.csv")
     assert list(table)[: len(DISSECTION)] == DISSECTION
     assert list(table["unit"]) == list(thresholds["unit"]) == list(range(units))

@@ -5,6 +5,7 @@ whose script imports it, directly or through other modules.
 """
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def imported_modules(script) -> list[Path]:
     root = Path(script).parent
     seen, todo = set(), [Path(script)]
     while todo:
-        for name in _imports(todo.pop()):
+        for name in _imports(todo.pop().read_text()):
             for path in _module_files(root, name):
                 if path not in seen:
                     seen.add(path)
@@ -36,13 +37,16 @@ def imported_modules(script) -> list[Path]:
     return sorted(seen)
 
 
-def _imports(path: Path):
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+@functools.cache
+def _imports(text: str) -> list[str]:
+    """Names that a module's text imports; many scripts share modules, and each is parsed once."""
+    names = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def _module_files(root: Path, name: str):
