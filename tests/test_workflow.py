@@ -1,4 +1,4 @@
-"""The main job from an empty folder to its tables: every artifact, the same answer every time, and what reruns when."""
+"""The main job from an empty folder to its tables: every artifact, any batch size, and what reruns when."""
 
 import hashlib
 import json
@@ -176,12 +176,6 @@ def test_tables(finished):
         assert row["low"] <= row["manipulated"] <= row["high"]
 
 
-def test_same_answer_on_one_core_and_on_four(finished, killed):
-    """The undisturbed run had one core; the one that was killed in every rule had four."""
-    for pattern in ("**/*.csv", "**/*.md", "models/**/*", "figures/*", "tables/summary.txt"):
-        assert_same(killed.place.bytes_of(pattern), finished.place.bytes_of(pattern))
-
-
 def dissect_again(folder, out, batch: int):
     """The main job by calls of the library, at another batch size: noise's record, clean and noisy tables by layer."""
     probe = open_probe(folder / "results/probes/drawn/probe.zarr")
@@ -239,7 +233,6 @@ EDITS = {
     "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
     "nemesis/corruption/noise.py": {"extract_activations_drawn_lite": 1} | CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
     "nemesis/models/training.py": {"train_tinyvgg": 1},
-    "nemesis/figures/style.mplstyle": {"plot_tables": 1},
     "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
 }
 

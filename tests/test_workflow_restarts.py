@@ -1,4 +1,4 @@
-"""After kill -9 the next call goes on and ends with the same files."""
+"""After kill -9 the next call goes on and ends with the same files, on one core or four."""
 
 import os
 import signal
@@ -7,17 +7,17 @@ import pytest
 from workflow_runs import LITE, STOPS, TRAINED, assert_same, start_stopped
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
-# Snakemake puts the time of the job into a folder that is a declared output.
 FINAL = ("**/*.csv", "**/*.md", "**/*.txt", "models/**/*", "figures/*", "**/*.zarr/**/*")
 
 
-def test_killed_in_every_rule(killed):
+def test_every_rule_was_killed(killed):
     assert sorted(killed.killed) == sorted(STOPS)
-    rules = {rule.removesuffix("_drawn_lite") for rule in killed.ended.jobs}
-    assert "plot_tables" in rules or "Nothing to be done" not in killed.ended.text
+    scripts = {path.name for path in (killed.place.workflow / "scripts").glob("*.py")}
+    assert len(scripts - {"download_broden.py"}) == len(STOPS) - 1  # extract_activations.py serves two rules
 
 
-def test_a_run_that_was_killed_in_every_rule_ends_with_the_same_files(killed, finished):
+def test_same_answer_killed_or_not_on_one_core_or_four(killed, finished):
+    """The undisturbed run had one core; the one that was killed in every rule had four. Every file is the same."""
     for pattern in FINAL:
         expected = finished.place.bytes_of(pattern)
         assert expected
