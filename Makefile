@@ -41,5 +41,5 @@ lock: .venv/uv ## pin the newest versions that pyproject.toml admits
 	touch $@
 
 .venv/ready: .venv/uv requirements.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	touch $@

@@ -37,9 +37,9 @@ for extraction in EXTRACTIONS if NOISES else []:
                 "fraction": max(config["noise"]["fractions"]),
                 "storage": config["noise"]["storage"],
             },
-            code=code_hash("extract_activations"),
+            code=code_hash("extract_noisy"),
         script:
-            "../scripts/extract_activations.py"
+            "../scripts/extract_noisy.py"
 
     rule:
         name:

@@ -26,7 +26,6 @@ for extraction in EXTRACTIONS:
             dtype=config["dissection"]["dtype"],
             batch=config["batch_size"],
             device=config["device"],
-            noise=None,
             code=code_hash("extract_activations"),
         script:
             "../scripts/extract_activations.py"

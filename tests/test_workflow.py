@@ -231,7 +231,7 @@ NOISE_JOBS = {"extract_noisy_drawn_lite": 1, "dissect_noise_drawn_lite": 1}
 EDITS = {
     "nemesis/scoring/intervals.py": {"plot_tables": 1},
     "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
-    "nemesis/corruption/noise.py": {"extract_activations_drawn_lite": 1} | CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
+    "nemesis/corruption/noise.py": NOISE_JOBS | {"plot_tables": 1},
     "nemesis/models/training.py": {"train_tinyvgg": 1},
     "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
 }

@@ -9,11 +9,16 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from nemesis.devices import choose_batch, choose_device
 from nemesis.errors import InputError
+from nemesis.files import sha256_json
+from nemesis.models.network import LayerReader
+from nemesis.models.registry import build_network
 from nemesis.progress import Progress
 from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, save_array, write_store
 
@@ -33,6 +38,22 @@ class ImageSource:
     names: list[str]
     load: Callable[[int, int], np.ndarray]
     record: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def extract_layers(model: str, params: dict, weights, probe, source: ImageSource, maps_paths, inputs=()):
+    """Store the maps of `source` for every layer of a config's model.
+
+    `params` has the config's `spec` (of the model), `layers`, `dtype`, `batch` and `device`;
+    `maps_paths` are the layers' activations.zarr, or the zarr.json inside.
+    """
+    device = choose_device(params["device"])
+    batch = choose_batch(params["batch"], probe.size, device)
+    stores = [Path(str(path).removesuffix("/zarr.json")) for path in maps_paths]
+    targets = dict(zip(params["layers"], stores, strict=True))
+    network = build_network(model, params["spec"], Path(weights))
+    config_hash = sha256_json({key: value for key, value in params.items() if key != "code"})
+    with LayerReader(network, params["layers"], device, pad_to=batch) as reader:
+        extract_activations(reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs)
 
 
 def extract_activations(

@@ -31,6 +31,11 @@ class Probe:
         return self.store["images"].shape[0]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self.store["images"].shape[2:]
+
+    @property
     def categories(self) -> list[str]:
         return self.store.attrs["categories"]
 

@@ -1,0 +1,30 @@
+"""Activation maps of all layers of a (probe, model) pair for the images that noise corrupts."""
+
+from pathlib import Path
+
+from nemesis.corruption.noise import draw_seed
+from nemesis.corruption.noisy import noisy_images
+from nemesis.dissection.extract import extract_layers
+from nemesis.job import job
+from nemesis.probes.probe import open_probe
+
+with job(snakemake.log[0], snakemake.threads):
+    params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
+    probe = open_probe(Path(files.probe).parent)
+    source = noisy_images(
+        probe,
+        wildcards.kind,
+        float(wildcards.std),
+        params.noise["fraction"],
+        draw_seed(params.noise["seed"], int(wildcards.draw)),
+        params.noise["storage"],
+    )
+    extract_layers(
+        params.model,
+        dict(params.items()),
+        files.weights,
+        probe,
+        source,
+        snakemake.output.maps,
+        (files.probe, files.weights),
+    )
