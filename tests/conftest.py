@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from http_server import running_server
 from hypothesis import settings
 from tiny_probe import tiny_rows, write_broden
 from workflow_runs import copy_workflow, run_killed, run_undisturbed
@@ -36,6 +37,14 @@ def shared():
 def golden(shared):
     """golden(path) gives a file or folder of the published code's Network Dissection outputs."""
     return lambda path: shared(f"golden/netdissect/{path}")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on this machine; see http_server."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running_server() as running:
+        yield running
 
 
 @pytest.fixture

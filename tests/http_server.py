@@ -1,11 +1,24 @@
 """A web server on this machine that misbehaves as told, and notes what it was asked for."""
 
 import contextlib
+import hashlib
 import http.server
 import re
 import socket
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
+
+FAST = {"attempts": 3, "wait_s": 0.001, "timeout_s": 5}  # options of `fetch` for a server that is near
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def names(folder: Path) -> set:
+    """Names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
 
 
 @dataclass

@@ -1,32 +1,14 @@
 """A made-up Broden archive, from the table of datasets to the unpacked folder."""
 
 import csv
-import hashlib
 from pathlib import Path
 
 import pytest
-from http_server import refused_address, running_server
+from http_server import FAST, names, refused_address, sha256
 from zip_files import BODY, damaged_zip, zip_bytes
 
 from nemesis.errors import InputError
 from nemesis.probes.broden_download import COLUMNS, download_broden, read_datasets
-
-FAST = {"attempts": 3, "wait_s": 0.001, "timeout_s": 5}
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def names(folder: Path) -> set:
-    return {path.name for path in folder.iterdir()}
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with running_server() as running:
-        yield running
 
 
 def tiny_broden(top: str = "broden1_224/") -> bytes:

@@ -1,7 +1,6 @@
 """Downloads against a misbehaving server on this machine."""
 
 import copy
-import hashlib
 import logging
 import random
 import tracemalloc
@@ -9,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from http_server import refused_address, running_server
+from http_server import FAST, names, refused_address, sha256
 from zip_files import BODY, zip_bytes
 
 from nemesis import downloads
@@ -19,22 +18,6 @@ from nemesis.errors import InputError
 from nemesis.partfile import PartFile
 
 OTHER = random.Random(1).randbytes(300_000)
-FAST = {"attempts": 3, "wait_s": 0.001, "timeout_s": 5}
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def names(folder: Path) -> set:
-    return {path.name for path in folder.iterdir()}
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with running_server() as running:
-        yield running
 
 
 @pytest.fixture

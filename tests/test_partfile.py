@@ -1,6 +1,5 @@
 """Downloads that break off are continued, and only where that is right."""
 
-import hashlib
 import json
 import os
 import random
@@ -9,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from http_server import running_server
+from http_server import FAST, names, sha256
 from zip_files import BODY
 
 from nemesis import downloads
@@ -18,22 +17,6 @@ from nemesis.errors import InputError
 from nemesis.partfile import PartFile
 
 OTHER = random.Random(1).randbytes(300_000)
-FAST = {"attempts": 3, "wait_s": 0.001, "timeout_s": 5}
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def names(folder: Path) -> set:
-    return {path.name for path in folder.iterdir()}
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with running_server() as running:
-        yield running
 
 
 @pytest.fixture
