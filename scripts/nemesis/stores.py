@@ -104,6 +104,16 @@ def read(array, *selection) -> np.ndarray:
         raise InputError(f"{store}: array '{array.basename}' is damaged ({reason}); {_remedy(store)}") from error
 
 
+def take(array, numbers) -> np.ndarray:
+    """Entries of an array along its first axis, by number in any order; each chunk is read once."""
+    numbers = np.asarray(numbers, np.int64)
+    found, chunk = np.empty((len(numbers), *array.shape[1:]), array.dtype), array.chunks[0]
+    for index in np.unique(numbers // chunk):
+        rows = np.flatnonzero(numbers // chunk == index)
+        found[rows] = read(array, slice(index * chunk, (index + 1) * chunk))[numbers[rows] - index * chunk]
+    return found
+
+
 def blocks(count: int, size: int):
     """Yield (start, stop) of consecutive blocks of at most `size`."""
     for start in range(0, count, size):

@@ -31,13 +31,7 @@ def noisy_images(probe: Probe, kind: str, std: float, fraction: float, seed: int
         return stored
 
     def load(start: int, stop: int) -> np.ndarray:
-        clean = _read_numbers(probe, chosen[start:stop])
+        clean = probe.take_images(chosen[start:stop])
         return np.stack(list(pool.map(corrupt, range(start, stop), clean)))
 
     return ImageSource(chosen, [probe.names[number] for number in chosen], load, record)
-
-
-def _read_numbers(probe: Probe, numbers: np.ndarray) -> np.ndarray:
-    """Images by ascending numbers, uint8 (B, 3, H, W)."""
-    span = probe.images(int(numbers[0]), int(numbers[-1]) + 1)
-    return span[numbers - numbers[0]]

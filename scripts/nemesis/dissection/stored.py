@@ -37,6 +37,11 @@ class StoredMaps:
         """Maps of a slice of the stored images, (U', B, h, w)."""
         return read(self.maps, units, images)
 
+    def read_units(self, images: slice, units) -> np.ndarray:
+        """Maps of some units by number, (U', B, h, w)."""
+        found = {unit: self.read(images, slice(int(unit), int(unit) + 1))[0] for unit in np.unique(units)}
+        return np.stack([found[unit] for unit in units])
+
 
 def open_maps(path) -> StoredMaps:
     """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""

@@ -89,7 +89,7 @@ def tally_images(
     belongs[0] = 0
     for part in pairs.split(max(1, COUNT_BYTES // (8 * len(category_of)))):
         unit, image = part.unbind(1)
-        counts, areas = _count_pairs(maps, thresholds, labels, unit, image)  # (P, L), (P,)
+        counts, areas = count_pairs(maps, thresholds, labels, unit, image)  # (P, L), (P,)
         weight = weights[image]
         touched = (counts.float() @ belongs > 0).long()  # (P, C)
         tally.intersection.index_add_(0, unit, counts * weight[:, None])
@@ -97,7 +97,7 @@ def tally_images(
         tally.unit_total.index_add_(0, unit, areas * weight)
 
 
-def _count_pairs(maps, thresholds, labels: LabelBlock, unit, image):
+def count_pairs(maps, thresholds, labels: LabelBlock, unit, image):
     """Concept pixels under the mask (P, L) and mask area (P,) of each (unit, image) pair."""
     count, length, pixels = len(unit), labels.areas.shape[1], labels.size[0] * labels.size[1]
     areas = torch.zeros(count, dtype=torch.int64, device=maps.device)

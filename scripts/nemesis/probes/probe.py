@@ -15,7 +15,7 @@ from nemesis.errors import InputError
 from nemesis.files import atomic_file
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
 from nemesis.progress import Progress
-from nemesis.stores import add_array, block_size, blocks, open_store, read, save_array, write_store
+from nemesis.stores import add_array, block_size, blocks, open_store, read, save_array, take, write_store
 
 NO_CATEGORY = 255
 
@@ -60,6 +60,14 @@ class Probe:
     def labels(self, start: int, stop: int) -> np.ndarray:
         """uint16 (B, K, Hs, Ws); 0 = none."""
         return read(self.store["labels"], slice(start, stop))
+
+    def take_images(self, numbers) -> np.ndarray:
+        """Images by number in any order, uint8 (B, 3, H, W); each chunk is read once."""
+        return take(self.store["images"], numbers)
+
+    def take_labels(self, numbers) -> np.ndarray:
+        """Label maps by number in any order, uint16 (B, K, Hs, Ws)."""
+        return take(self.store["labels"], numbers)
 
 
 def open_probe(path) -> Probe:

@@ -1,0 +1,129 @@
+"""Labels of attacked units, beside the clean ones and the controls."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nemesis.corruption.plan import ALL, budget_images
+from nemesis.corruption.poisoned import Poison
+from nemesis.corruption.quality import MEASURES
+from nemesis.corruption.redissect import Redissected, redissect
+from nemesis.corruption.rows import Shown, change_of, poisoned_images, random_images, show_rows
+from nemesis.dissection.dissect import Concepts
+from nemesis.progress import Progress
+
+SHOWN_BYTES = 2**28  # maps of poisoned images held at once
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's clean dissection and what it takes to repeat it.
+
+    `table` is the clean dissection.csv, `thresholds` (U,) and `areas` (L,) those of the clean run.
+    """
+
+    name: str
+    maps: object
+    table: pd.DataFrame
+    thresholds: np.ndarray
+    areas: np.ndarray
+    probe: object
+    concepts: Concepts
+    device: object
+    settings: dict
+
+    def redissect(self, changes) -> Redissected:
+        """Dissect changes of this layer's units."""
+        return redissect(changes, self.maps, self.probe, self.concepts, self.areas, self.device, self.settings)
+
+
+def dissect_designed(
+    layer: Layer, poison: Poison, reader, storage: str, budgets: list[float], seed: int, batch: int
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+    """The rows of designed/.../dissection.csv and budget.csv, and the maps of the poisoned rows.
+
+    Four dissections a unit: all poisoned images, the same at the clean threshold, bernoulli noise of
+    the same size on the same images, and one for every budget (a share of the probe).
+    """
+    tables, curves, maps = [], [], []
+    noise = random_images(poison.attrs["eps"], seed, storage)
+    progress = Progress("dissect", len(poison.tasks))
+    for tasks in group_tasks(poison, layer):
+        rows = np.concatenate([poison.rows_of(task) for task in tasks])
+        span = slice(int(rows.min()), int(rows.max()) + 1)
+        arguments = (reader, layer.name, poison, span, layer.probe)
+        options = {"dtype": layer.maps.maps.dtype, "batch": batch}
+        shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
+        control = show_rows(*arguments, noise, **options)
+        tables.append(_tabulate(layer, poison, tasks, shown, control, span.start))
+        curves.append(_trace_budgets(layer, poison, tasks, shown, span.start, budgets))
+        maps.append(shown.maps)
+        progress.add(len(tasks))
+    return pd.concat(tables), pd.concat(curves), np.concatenate(maps)
+
+
+def group_tasks(poison: Poison, layer: Layer) -> list[range]:
+    """Consecutive tasks whose poisoned maps fit in memory together; a shared attack's are one group."""
+    if (poison.task == ALL).any():
+        return [range(len(poison.tasks))]
+    cells = int(np.prod(layer.maps.maps.shape[2:])) * layer.maps.maps.dtype.itemsize
+    sizes = np.bincount(poison.task, minlength=len(poison.tasks)).cumsum() * cells // SHOWN_BYTES
+    edges = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(poison.tasks)]
+    return [range(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown, start: int) -> pd.DataFrame:
+    fixed = [float(layer.thresholds[poison.tasks[task].unit]) for task in tasks]
+    changes = [change_of(poison, shown, start, task) for task in tasks]
+    changes += [change_of(poison, shown, start, task, threshold=t) for task, t in zip(tasks, fixed, strict=True)]
+    changes += [change_of(poison, control, start, task) for task in tasks]
+    found = layer.redissect(changes)
+    count, names = len(tasks), np.array(layer.concepts.names, object)
+    number, number_fixed, number_noise = found.numbers.reshape(3, count)
+    units = [poison.tasks[task].unit for task in tasks]
+    source, target = (np.array([getattr(poison.tasks[t], end) for t in tasks]) for end in ("source", "target"))
+    clean = layer.table.set_index("unit").loc[units]
+    rows = [poison.rows_of(task) - start for task in tasks]
+    at = np.arange(count)
+    table = pd.DataFrame({"unit": units})
+    table["clean_label"], table["clean_category"] = clean["label"].to_numpy(), clean["category"].to_numpy()
+    table["clean_iou"], table["margin"] = clean["iou"].to_numpy(), (clean["iou"] - clean["iou_2"]).to_numpy()
+    table["source"], table["target"] = names[source], names[target]
+    table["target_unit"] = [poison.tasks[task].target_unit for task in tasks]
+    table["label"], table["category"] = names[number], [layer.concepts.category(n) for n in number]
+    table["iou"] = found.iou[at, number]
+    table["source_iou"] = found.iou[at, source]
+    table["target_iou"] = np.where(target > 0, found.iou[at, target], np.nan)
+    table["manipulated"], table["target_hit"] = number != source, (number == target) & (target > 0)
+    table["n_poisoned"] = [len(part) for part in rows]
+    table["fraction_poisoned"] = table["n_poisoned"] / layer.probe.count
+    for name in MEASURES:
+        measured = [shown.measures[name][part] for part in rows]
+        table[name] = [part.max() if name == "linf" else part.mean() for part in measured]
+    table["threshold"], table["clean_threshold"] = found.thresholds[:count], fixed
+    table["fixed_label"], table["fixed_iou"] = names[number_fixed], found.iou[count + at, number_fixed]
+    table["fixed_target_iou"] = np.where(target > 0, found.iou[count + at, target], np.nan)
+    table["fixed_manipulated"] = number_fixed != source
+    table["fixed_target_hit"] = (number_fixed == target) & (target > 0)
+    table["noise_label"], table["noise_iou"] = names[number_noise], found.iou[2 * count + at, number_noise]
+    table["noise_manipulated"] = number_noise != source
+    return table
+
+
+def _trace_budgets(layer: Layer, poison: Poison, tasks, shown: Shown, start: int, budgets) -> pd.DataFrame:
+    """Labels when only the most influential images are poisoned: one row a (unit, budget)."""
+    pairs = [(task, budget, budget_images(budget, layer.probe.count)) for task in tasks for budget in budgets]
+    columns = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", "manipulated", "target_hit"]
+    if not pairs:
+        return pd.DataFrame(columns=columns)
+    changes = [change_of(poison, shown, start, task, below=limit) for task, _, limit in pairs]
+    found = layer.redissect(changes)
+    iou = layer.table.set_index("unit")["iou"]
+    lines = []
+    for index, ((task, budget, _), number) in enumerate(zip(pairs, found.numbers, strict=True)):
+        of = poison.tasks[task]
+        hit = bool(of.target) and number == of.target
+        line = (of.unit, layer.concepts.names[of.target], budget, len(changes[index].images), iou[of.unit])
+        lines.append((*line, layer.concepts.names[number], found.iou[index, number], number != of.source, hit))
+    return pd.DataFrame(lines, columns=columns)

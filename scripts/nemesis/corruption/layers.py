@@ -1,0 +1,101 @@
+"""Designed corruption of one layer, from artifacts to artifacts."""
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nemesis.corruption.designed import Layer
+from nemesis.corruption.plan import Plan, plan_rows, survey_probe
+from nemesis.corruption.poison import Subject, attack_rows
+from nemesis.corruption.poisoned import NEEDS_RESIDUE, write_poison
+from nemesis.corruption.targets import choose_tasks
+from nemesis.devices import choose_batch, choose_device
+from nemesis.dissection.dissect import load_concepts
+from nemesis.dissection.select import select_units
+from nemesis.dissection.stored import open_maps
+from nemesis.files import sha256_json
+from nemesis.models.network import LayerReader
+from nemesis.models.registry import build_network
+from nemesis.probes.probe import open_probe, read_concepts
+from nemesis.stores import open_store, read
+
+CHUNK_BYTES = 2**22  # of stored differences
+
+
+def open_layer(files, params, name: str) -> Layer:
+    """The clean dissection of a layer. `files` has probe, concepts, maps, clean, thresholds and tally."""
+    probe = open_probe(Path(files.probe).parent)
+    table = pd.read_csv(files.clean, keep_default_na=False)
+    thresholds = pd.read_csv(files.thresholds)
+    table["dead"] = thresholds["dead"].to_numpy()
+    areas = read(open_store(Path(files.tally).parent)["concept_area"])
+    return Layer(
+        name,
+        open_maps(Path(files.maps).parent),
+        table,
+        thresholds["threshold"].to_numpy(),
+        areas,
+        probe,
+        load_concepts(files.concepts, probe),
+        choose_device(params.device),
+        params.settings,
+    )
+
+
+@contextlib.contextmanager
+def open_reader(layer: Layer, files, params, pad: bool):
+    """The network up to the layer and its batch size; `pad` fills the last batch, so that its size is the same."""
+    batch = choose_batch(params.batch, layer.probe.size, layer.device)
+    network = build_network(params.model, params.spec, Path(files.weights))
+    with LayerReader(network, [layer.name], layer.device, pad_to=batch if pad else 0) as reader:
+        yield reader, batch
+
+
+def plan_attack(layer: Layer, concepts_path, params, mode: str, masks: str) -> tuple[Subject, Plan]:
+    """Units, targets and images of an attack; `params.designed` is the config's section."""
+    designed, seed = params.designed, params.seed
+    experiment = select_units(params.units, layer.table, layer.settings["min_iou"], seed, layer.name)
+    known = layer.table[layer.table["unit"].isin(experiment)]
+    units = select_units(designed["units"], known, layer.settings["min_iou"], seed, layer.name)
+    if designed["units"] == "all":
+        units = known.loc[known["iou"] >= layer.settings["min_iou"], "unit"]
+    tasks = choose_tasks(
+        units,
+        layer.table,
+        read_concepts(concepts_path),
+        mode,
+        masks,
+        designed["targets"],
+        seed,
+        layer.name,
+        layer.settings["min_iou"],
+    )
+    subject = Subject(layer.probe, layer.maps, layer.thresholds, masks, designed["objective"])
+    length = len(layer.concepts.names)
+    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, length, layer.device, masks)
+    limits = (designed["max_fraction"], designed["objective"], mode == "shared", layer.name)
+    return subject, plan_rows(tasks, survey, *limits)
+
+
+def poison_layer(layer: Layer, subject: Subject, plan: Plan, attack, batch: int, stores: dict, params, inputs):
+    """Write a poison.zarr for every eps of `stores` {eps: path}."""
+    designed = params.designed
+    residue = bool(set(NEEDS_RESIDUE) & storages_of(designed))
+    chunk = max(1, CHUNK_BYTES // (3 * int(np.prod(layer.probe.size))))
+    attrs = {"method": designed["method"], "mode": designed["mode"], "masks": subject.masks}
+    attrs |= {"objective": subject.objective, "steps": attack.steps, "seed": params.seed, "layer": layer.name}
+    for eps, path in stores.items():
+        attacked = attack_rows(attack, plan, subject, np.full(len(plan), eps), batch)
+        more = attrs | {"alpha": eps * attack.step_size}
+        write_poison(path, plan, layer.probe.size, eps, attacked, residue, chunk, sha256_json(designed), inputs, **more)
+        logging.info("eps %g: %d images of %d units", eps, len(plan), len(plan.tasks))
+
+
+def storages_of(designed: dict) -> set[str]:
+    """Every storage that a config's designed section asks for."""
+    compared: Iterable[str] = designed.get("compare_storage", {}).get("kinds", ())
+    return {designed["storage"], *compared}

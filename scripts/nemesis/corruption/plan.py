@@ -1,0 +1,151 @@
+"""Which images are poisoned for which unit, under a budget, most influential first."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nemesis.corruption.targets import NO_UNIT, Task
+from nemesis.dissection.tally import count_pairs, label_block
+from nemesis.errors import InputError
+from nemesis.progress import Progress
+from nemesis.stores import blocks
+
+GROUP = 64  # images in a batch of the published code
+ALL = -1  # task of a row that is poisoned for every task at once
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What each image offers each of T tasks.
+
+    `source`, `target` (T, N): size of the region, in label pixels (segmentation) or map cells
+    (baseline). `overlap` (T, N): pixels of the region that the unit's clean mask covers.
+    `highest` (T, N): the unit's highest activation. `deviation` (T,): standard deviation of all of them.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    overlap: np.ndarray
+    highest: np.ndarray
+    deviation: np.ndarray
+
+    @property
+    def influence(self) -> np.ndarray:
+        """Share of the unit's intersection plus share of the target's pixels that lie in an image, (T, N)."""
+        return _shares(self.overlap) + _shares(self.target)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows to poison: image[r] for tasks[task[r]] (ALL: for every task), ascending image within a task.
+
+    `rank` (R,) counts a task's images from the most influential, 0. `sums` (2, R) divide the source's and
+    the target's term of the objective; None: each by the row's own region. `group` (R,) are the
+    published code's batches. `scale` (T,) is the standard deviation of each unit's clean activations.
+    """
+
+    tasks: list[Task]
+    image: np.ndarray
+    task: np.ndarray
+    rank: np.ndarray
+    group: np.ndarray
+    scale: np.ndarray
+    sums: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device, masks: str) -> Survey:
+    """One pass over the stored maps (and labels) for all tasks; `thresholds` (U,) are the clean ones."""
+    shape = (len(tasks), probe.count)
+    source, target, overlap = (np.zeros(shape, np.int64) for _ in range(3))
+    highest, moments = np.zeros(shape, np.float32), np.zeros((2, len(tasks)))
+    units = np.array([task.unit for task in tasks])
+    limits = torch.from_numpy(thresholds[units].astype(np.float32)).to(device)
+    progress = Progress("survey", probe.count)
+    for start, stop in blocks(probe.count, maps.block):
+        span = slice(start, stop)
+        part = maps.read_units(span, units)  # (T, B, h, w)
+        highest[:, span] = part.max(axis=(2, 3))
+        moments += [part.sum(axis=(1, 2, 3), dtype=float), np.square(part, dtype=float).sum(axis=(1, 2, 3))]
+        if masks == "baseline":
+            source[:, span] = overlap[:, span] = _cells_above(part, thresholds[units])
+            others = np.array([max(task.target_unit, 0) for task in tasks])
+            wanted = np.array([task.target_unit != NO_UNIT for task in tasks])
+            target[:, span] = _cells_above(maps.read_units(span, others), thresholds[others]) * wanted[:, None]
+        else:
+            labels = label_block(probe.labels(start, stop), probe.scalars[span], length, device)
+            areas = labels.areas.cpu().numpy()  # (B, L)
+            source[:, span] = areas[:, [task.source for task in tasks]].T
+            target[:, span] = areas[:, [task.target for task in tasks]].T
+            _count_overlap(overlap[:, span], tasks, torch.from_numpy(part).to(device), limits, labels)
+        progress.add(stop - start)
+    mean, square = moments / (probe.count * np.prod(maps.maps.shape[2:]))
+    return Survey(source, target, overlap, highest, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def plan_rows(
+    tasks: list[Task], survey: Survey, max_fraction: float, objective: str, shared: bool = False, layer: str = ""
+) -> Plan:
+    """Choose each task's images: those with a pixel of its source or target, at most max_fraction of the probe.
+
+    `shared`: one choice for all tasks together, by the sum of their influences. Raises InputError when
+    a task has no image to poison.
+    """
+    count = survey.source.shape[1]
+    budget = budget_images(max_fraction, count)
+    if not budget:
+        raise InputError(f"designed.max_fraction: {max_fraction:g} of {count} images is none; raise it")
+    candidates = (survey.source > 0) | (survey.target > 0)  # (T, N)
+    for task, found in zip(tasks, candidates, strict=True):
+        if not found.any():
+            raise InputError(f"designed: layer {layer}, unit {task.unit}: no image has a pixel of its source or target")
+    if shared:
+        image, rank = _rank_images(survey.influence.sum(axis=0), survey.highest.max(axis=0), candidates.any(axis=0))
+        image, rank = image[rank < budget], rank[rank < budget]
+        return Plan(tasks, image, np.full(len(image), ALL), rank, np.zeros(len(image), np.int64), survey.deviation)
+    parts = []
+    for index, chosen in enumerate(candidates):
+        image, rank = _rank_images(survey.influence[index], survey.highest[index], chosen)
+        image, rank = image[rank < budget], rank[rank < budget]
+        group = np.arange(len(image)) // GROUP
+        sizes = (survey.source[index, image], survey.target[index, image])
+        sums = np.array([np.bincount(group, weights=part)[group] for part in sizes]) + 1e-8
+        parts.append((image, np.full(len(image), index), rank, index * count + group, sums))
+    image, task, rank, group, sums = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    return Plan(tasks, image, task, rank, group, survey.deviation, sums if objective == "published" else None)
+
+
+def budget_images(fraction: float, count: int) -> int:
+    """Images that a budget allows: the largest whole number of at most fraction * count."""
+    return int(fraction * count + 1e-9)
+
+
+def _rank_images(influence, highest, chosen):
+    """Numbers of the chosen images, ascending, and the rank of each; ties by activation, then number."""
+    image = np.flatnonzero(chosen)
+    order = np.lexsort((image, -highest[image], -influence[image]))
+    rank = np.empty(len(image), np.int64)
+    rank[order] = np.arange(len(image))
+    return image, rank
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(values.sum(axis=1, keepdims=True), 1)
+
+
+def _cells_above(maps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    return (maps.astype(np.float32) > thresholds.astype(np.float32)[:, None, None, None]).sum(axis=(2, 3))
+
+
+def _count_overlap(overlap, tasks: list[Task], maps, limits, labels):
+    """Add each task's intersection of unit mask and source in each image of a block, in place."""
+    pairs = (maps.amax(dim=(2, 3)).float() > limits[:, None]).nonzero()
+    for part in pairs.split(4096):
+        task, image = part.unbind(1)
+        counts, _ = count_pairs(maps, limits, labels, task, image)  # (P, L)
+        numbers = torch.tensor([tasks[index].source for index in task.tolist()], device=maps.device)
+        found = counts[torch.arange(len(task), device=maps.device), numbers]
+        overlap[task.cpu().numpy(), image.cpu().numpy()] = found.cpu().numpy()

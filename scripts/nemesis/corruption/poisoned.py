@@ -1,0 +1,91 @@
+"""poison.zarr: what a designed corruption changed, and the images as they are read back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemesis.corruption.plan import ALL, Plan
+from nemesis.corruption.poison import round_inside
+from nemesis.corruption.storage import store_image
+from nemesis.corruption.targets import Task
+from nemesis.stores import add_array, open_store, read, save_array, write_store
+
+NEEDS_RESIDUE = ("float", "published")
+
+
+@dataclass(frozen=True)
+class Poison:
+    """An opened poison.zarr with P poisoned images of T tasks; row p belongs to tasks[task[p]] (ALL: to each)."""
+
+    store: object
+    tasks: list[Task]
+    task: np.ndarray
+    image: np.ndarray
+    rank: np.ndarray
+
+    @property
+    def attrs(self) -> dict:
+        return dict(self.store.attrs)
+
+    def rows_of(self, task: int) -> np.ndarray:
+        """Rows of a task, ascending; they are consecutive."""
+        return np.flatnonzero((self.task == task) | (self.task == ALL))
+
+    def attacked(self, rows: slice, clean: np.ndarray, exact: bool) -> np.ndarray:
+        """Attacked images float32 (B, 3, H, W) in [0, 1]: as the attack left them, or rounded to 8 bits."""
+        values = clean.astype(np.float32) + read(self.store["delta"], rows)
+        if exact:
+            values += read(self.store["residue"], rows)
+        return values / np.float32(255)
+
+    def stored(self, rows: slice, clean: np.ndarray, storage: str) -> np.ndarray:
+        """What is read back after storing, uint8 (B, 3, H, W) (float32 for `float`)."""
+        images = self.attacked(rows, clean, storage in NEEDS_RESIDUE)
+        return np.stack([store_image(image, storage) for image in images])
+
+
+def write_poison(
+    path,
+    plan: Plan,
+    size: tuple[int, int],
+    eps: float,
+    attacked: Iterator,
+    residue: bool,
+    chunk: int,
+    config_hash: str = "",
+    inputs=(),
+    **attrs,
+):
+    """Write a poison.zarr from what `attack_rows` yields.
+
+    `delta` (P, 3, H, W) int8 (int16 above eps 127) is the rounded difference in 1/255; `residue`
+    (float16, on request) is what rounding took off, for the storages that need it.
+    """
+    rows, dims = len(plan), ("row", "channel", "y", "x")
+    names = ("unit", "source", "target", "target_unit")
+    values = {name: np.array([getattr(task, name) for task in plan.tasks], np.int32) for name in names}
+    with write_store(path, config_hash, inputs, eps=eps, **attrs) as group:
+        for name in names:
+            of_row = np.where(plan.task == ALL, -1, values[name][plan.task]).astype(np.int32)
+            save_array(group, name, of_row, ("row",), "number; -1 = none, or all tasks")
+            save_array(group, f"task_{name}", values[name], ("task",), "number; -1 = none")
+        for name in ("task", "image", "rank"):
+            save_array(group, name, getattr(plan, name).astype(np.int32), ("row",), "number")
+        shape, chunks = (rows, 3, *size), (min(chunk, rows), 3, *size)
+        kind = "int8" if eps < 128 else "int16"
+        delta = add_array(group, "delta", shape, kind, dims, "1/255", chunks)
+        rest = add_array(group, "residue", shape, "float16", dims, "1/255", chunks) if residue else None
+        for span, clean, images in attacked:
+            found = round_inside(clean, images, np.full(len(images), eps))
+            delta[span] = found.astype(kind)
+            if rest is not None:
+                rest[span] = (images * np.float32(255) - clean - found).astype(np.float16)
+
+
+def open_poison(path) -> Poison:
+    """Open a poison.zarr; raises InputError when it is missing or damaged."""
+    store = open_store(path)
+    task, image, rank = (read(store[name]) for name in ("task", "image", "rank"))
+    parts = [read(store[f"task_{name}"]).tolist() for name in ("unit", "source", "target", "target_unit")]
+    return Poison(store, [Task(*values) for values in zip(*parts, strict=True)], task, image, rank)

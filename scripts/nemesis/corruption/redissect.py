@@ -1,0 +1,119 @@
+"""Dissect a unit again after some images changed, touching nothing else.
+
+A `Change` says which maps of one unit became what. All changes are dissected together in one pass:
+thresholds are exact again, only images in which a changed unit exceeds its new threshold are looked
+at, and the concepts' own areas, which no image changes, come from the clean tally. The result is
+that of a full dissection of the corrupted probe, bit for bit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nemesis.dissection.counts import compute_thresholds
+from nemesis.dissection.dissect import Concepts
+from nemesis.dissection.tally import Tally, compute_iou, empty_tally, label_block, tally_images
+from nemesis.stores import blocks
+
+IMAGES = 128  # labels laid out at once
+MAP_BYTES = 2**28  # clean maps of units held at once
+
+
+@dataclass(frozen=True)
+class Change:
+    """Unit `unit` on a probe whose images `images` (P,) (ascending) now give `maps` (P, h, w).
+
+    `threshold`: keep this one instead of finding it anew.
+    """
+
+    unit: int
+    images: np.ndarray
+    maps: np.ndarray
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Redissected:
+    """Of V changes: thresholds (V,), IoU with every concept (V, L), and the counts behind it."""
+
+    thresholds: np.ndarray
+    iou: np.ndarray
+    tally: Tally
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Best concept of each change, ties to the lower number; 0 where none meets."""
+        best = self.iou.argmax(axis=1)
+        return np.where(self.iou[np.arange(len(best)), best] > 0, best, 0)
+
+
+def redissect(changes: list[Change], clean, probe, concepts: Concepts, areas, device, settings: dict) -> Redissected:
+    """Dissect every change; `clean` are the stored clean maps and `areas` (L,) the clean concept areas."""
+    units = sorted({change.unit for change in changes})
+    per_unit = clean.count * int(np.prod(clean.maps.shape[2:])) * clean.maps.dtype.itemsize
+    thresholds, parts = np.zeros(len(changes)), []
+    order: list[int] = []
+    for first, last in blocks(len(units), max(1, MAP_BYTES // per_unit)):
+        chosen = [index for index, change in enumerate(changes) if change.unit in units[first:last]]
+        group = [changes[index] for index in chosen]
+        base = {unit: clean.read(slice(0, clean.count), slice(unit, unit + 1))[0] for unit in units[first:last]}
+        thresholds[chosen] = [find_threshold(change, base[change.unit], settings) for change in group]
+        parts.append(_tally_changes(group, base, thresholds[chosen], probe, concepts, device))
+        order += chosen
+    back = torch.from_numpy(np.argsort(order)).to(device)
+    names = ("intersection", "unit_area", "unit_total")
+    counts = {name: torch.cat([getattr(part, name) for part in parts])[back] for name in names}
+    tally = Tally(**counts, concept_area=torch.as_tensor(areas, device=device))
+    return Redissected(thresholds, compute_iou(tally, concepts.on.to(device), settings["iou"]), tally)
+
+
+def find_threshold(change: Change, base: np.ndarray, settings: dict) -> float:
+    """Exact threshold of a changed unit: the clean counts, less the old maps, plus the new ones."""
+    if change.threshold is not None:
+        return change.threshold
+
+    def chunks():
+        yield base[None], 1
+        yield base[None, change.images], -1
+        yield change.maps[None], 1
+
+    found = compute_thresholds(chunks, 1, base.dtype, settings["quantile"], settings["threshold"])
+    return float(found.threshold[0])
+
+
+def _tally_changes(changes: list[Change], base: dict, thresholds, probe, concepts: Concepts, device) -> Tally:
+    """Counts of the changes over the images in which any of them has a mask."""
+    limits = thresholds.astype(np.float32)
+    category_of = concepts.on.to(device)
+    tally = empty_tally(len(changes), category_of, len(concepts.categories))
+    fires = _find_firing(changes, base, limits)  # (V, N)
+    images = np.flatnonzero(fires.any(axis=0))
+    on_device = torch.from_numpy(limits).to(device)
+    for first, last in blocks(len(images), IMAGES):
+        numbers = images[first:last]
+        maps = np.stack([_changed_maps(change, base[change.unit], numbers) for change in changes])  # (V, B, h, w)
+        labels = label_block(probe.take_labels(numbers), probe.scalars[numbers], len(category_of), device)
+        tally_images(tally, torch.from_numpy(maps).to(device), on_device, labels, category_of)
+    return tally
+
+
+def _find_firing(changes: list[Change], base: dict, limits) -> np.ndarray:
+    """Images in which each change exceeds its threshold anywhere, bool (V, N)."""
+    highest = {unit: maps.max(axis=(1, 2)) for unit, maps in base.items()}  # (N,)
+    rows = []
+    for change, limit in zip(changes, limits, strict=True):
+        top = highest[change.unit].copy()
+        top[change.images] = change.maps.max(axis=(1, 2))
+        rows.append(top.astype(np.float32) > limit)
+    return np.stack(rows)
+
+
+def _changed_maps(change: Change, base: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Maps of the images `numbers` (ascending) after the change, (B, h, w)."""
+    maps = base[numbers]
+    place = np.searchsorted(change.images, numbers)
+    place[place == len(change.images)] = 0
+    hit = change.images[place] == numbers if len(change.images) else np.zeros(len(numbers), bool)
+    maps[hit] = change.maps[place[hit]]
+    return maps

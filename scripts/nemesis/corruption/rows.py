@@ -1,0 +1,87 @@
+"""Show poisoned images to the network again and keep the maps that a dissection needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nemesis.corruption.noise import add_noise
+from nemesis.corruption.plan import ALL
+from nemesis.corruption.poisoned import Poison
+from nemesis.corruption.quality import MEASURES, compare_images
+from nemesis.corruption.redissect import Change
+from nemesis.corruption.storage import store_image
+from nemesis.stores import blocks
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Maps of R rows: of each row's own unit (R, h, w), or of the shared attack's tasks (R, T, h, w).
+
+    `measures`: linf, l2, psnr, ssim (R,) of the images as stored against the clean ones.
+    """
+
+    maps: np.ndarray
+    measures: dict[str, np.ndarray]
+
+
+# (rows, clean uint8 (B, 3, H, W), numbers (B,)) -> the images to show
+Corrupt = Callable[[slice, np.ndarray, np.ndarray], np.ndarray]
+
+
+def poisoned_images(poison: Poison, storage: str) -> Corrupt:
+    """The designed corruption as it is read back from `storage`."""
+    return lambda rows, clean, numbers: poison.stored(rows, clean, storage)
+
+
+def unchanged_images(storage: str) -> Corrupt:
+    """The storage alone: eps = 0."""
+    return lambda rows, clean, numbers: _store_all(clean.astype(np.float32) / np.float32(255), storage)
+
+
+def random_images(eps: float, seed: int, storage: str) -> Corrupt:
+    """Bernoulli noise of size eps (in 1/255) on the same images, stored the same way."""
+
+    def corrupt(rows, clean, numbers):
+        pairs = zip(clean, numbers, strict=True)
+        return _store_all(
+            [add_noise(image, "bernoulli", eps / 255, seed, int(number)) for image, number in pairs], storage
+        )
+
+    return corrupt
+
+
+def show_rows(reader, layer: str, poison: Poison, rows: slice, probe, corrupt: Corrupt, dtype, batch: int) -> Shown:
+    """Maps and measures of consecutive rows; `reader` is a LayerReader inside its `with` block."""
+    maps, measures = [], []
+    units = torch.tensor([task.unit for task in poison.tasks], device=reader.device)
+    with torch.inference_mode():
+        for first, last in blocks(rows.stop - rows.start, batch):
+            span = slice(rows.start + first, rows.start + last)
+            numbers = poison.image[span]
+            clean = probe.take_images(numbers)
+            images = corrupt(span, clean, numbers)
+            found = reader.read(torch.from_numpy(images))[layer]  # (B, U, h, w)
+            task = torch.from_numpy(poison.task[span].astype(np.int64)).to(reader.device)
+            rows_of = torch.arange(len(found), device=reader.device)
+            kept = found[:, units] if poison.task[span.start] == ALL else found[rows_of, units[task]]
+            maps.append(kept.cpu().numpy().astype(dtype))
+            measures.append(compare_images(clean, images))
+    joined = {name: np.concatenate([part[name] for part in measures]) for name in MEASURES}
+    return Shown(np.concatenate(maps), joined)
+
+
+def change_of(poison: Poison, shown: Shown, start: int, task: int, below: int | None = None, threshold=None) -> Change:
+    """The change of a task from `shown` rows that begin at row `start`; only ranks below `below` count."""
+    rows = poison.rows_of(task)
+    if below is not None:
+        rows = rows[poison.rank[rows] < below]
+    maps = shown.maps[rows - start]
+    if maps.ndim == 4:
+        maps = maps[:, task]
+    return Change(poison.tasks[task].unit, poison.image[rows], maps, threshold)
+
+
+def _store_all(images, storage: str) -> np.ndarray:
+    return np.stack([store_image(image, storage) for image in images])
