@@ -14,6 +14,7 @@ include: "rules/probes.smk"
 include: "rules/models.smk"
 include: "rules/dissection.smk"
 include: "rules/corruption.smk"
+include: "rules/designed.smk"
 include: "rules/tables.smk"
 
 

@@ -8,6 +8,8 @@ sys.path.insert(0, str(SCRIPTS))
 from nemesis.config import (
     check_config,
     check_folders,
+    format_eps,
+    list_designs,
     list_extractions,
     list_noises,
     wants_gpu,
@@ -33,6 +35,8 @@ if workflow.is_main_process:
 
 EXTRACTIONS = list_extractions(config)
 NOISES = list_noises(config)
+DESIGNED = config.get("designed", {})
+DESIGNS = list_designs(config)
 DRAWS = config["noise"]["seeds"] if NOISES else []
 # A machine with one GPU runs one such job at a time (profiles/default sets gpu=1).
 GPU = int(wants_gpu(config["device"]))
@@ -72,6 +76,17 @@ def all_layers(path):
     """A path below results/probe/model/layer/ for every layer of the config."""
     return [
         found for extraction in EXTRACTIONS for found in layer_paths(extraction, path)
+    ]
+
+
+def attacked_layers(path):
+    """A path below results/probe/model/layer/ for every layer whose units are attacked."""
+    wanted = DESIGNED.get("layers", [])
+    return [
+        found
+        for extraction in EXTRACTIONS
+        for layer, found in zip(extraction.layers, layer_paths(extraction, path))
+        if wanted == "all" or layer in wanted
     ]
 
 

@@ -31,6 +31,7 @@ with job(snakemake.log[0], snakemake.threads):
         Path(snakemake.output.weights),
         Path(snakemake.output.card),
         images.shape[2],
-        source=f"trained on the probe {spec['probe']}, concepts {numbers}",
+        source=f"trained on the probe {spec['probe']}",
         accuracy=metrics,
+        classes=numbers,
     )

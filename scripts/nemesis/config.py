@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,25 @@ class Noise:
         return f"{self.kind}-{float(self.std)!r}".removesuffix(".0")
 
 
+@dataclass(frozen=True)
+class Design:
+    """One setting of the designed corruption; `name` is its part of a path, e.g. pgd-4-untargeted-segmentation."""
+
+    method: str
+    eps: float
+    mode: str
+    masks: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-{format_eps(self.eps)}-{self.mode}-{self.masks}"
+
+
+def format_eps(eps: float) -> str:
+    """eps (in 1/255) as it stands in a path: 4, 0.5."""
+    return f"{float(eps)!r}".removesuffix(".0")
+
+
 def check_config(config: dict, schema_path, where: str = "config") -> dict:
     """Return a copy of `config` with every default filled in.
 
@@ -46,6 +66,7 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
         raise InputError(f"{where}: {_explain(_deepest(errors[0]), schema)}")
     _fill_defaults(config, schema, schema)
     _check_experiments(config, where)
+    _check_designed(config, where)
     return config
 
 
@@ -78,6 +99,15 @@ def list_noises(config: dict) -> list[Noise]:
     return list(dict.fromkeys(found))
 
 
+def list_designs(config: dict) -> list[Design]:
+    """Every setting of the designed corruption."""
+    designed = config.get("designed")
+    if not designed:
+        return []
+    parts = [designed[key] for key in ("methods", "eps", "modes", "masks")]
+    return [Design(*values) for values in itertools.product(*parts)]
+
+
 def wants_gpu(device: str) -> bool:
     """Does a job on this `device` take a GPU? With auto: where this machine has an NVIDIA driver."""
     return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
@@ -107,6 +137,25 @@ def _check_experiments(config: dict, where: str):
                 f"{where}: models.{name}.probe: there is no probe '{model['probe']}'"
                 f"{_suggest(model['probe'], config['probes'])}"
             )
+
+
+def _check_designed(config: dict, where: str):
+    designed = config.get("designed")
+    if not designed:
+        return
+    layers = {layer for experiment in config["experiments"] for layer in experiment["layers"]}
+    for layer in [] if designed["layers"] == "all" else designed["layers"]:
+        if layer not in layers:
+            raise InputError(
+                f"{where}: designed.layers: no experiment has layer '{layer}'{_suggest(layer, layers)};"
+                f" they have {', '.join(sorted(layers))}"
+            )
+    for key in ("compare_storage", "collateral"):
+        for eps in designed.get(key, {}).get("eps", ()):
+            if eps not in designed["eps"]:
+                raise InputError(f"{where}: designed.{key}.eps: {eps:g} is not in designed.eps; add it there")
+    if designed["objective"] == "soft_iou" and "shared" in designed["modes"]:
+        raise InputError(f"{where}: designed.objective: soft_iou is for one unit; leave `shared` out of designed.modes")
 
 
 def _order(error):

@@ -1,5 +1,6 @@
 """Labels of attacked units, beside the clean ones and the controls."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,12 @@ from nemesis.dissection.dissect import Concepts
 from nemesis.progress import Progress
 
 SHOWN_BYTES = 2**28  # maps of poisoned images held at once
+COLUMNS = ["unit", "clean_label", "clean_category", "clean_iou", "margin", "source", "target", "target_unit", "label"]
+COLUMNS += ["category", "iou", "source_iou", "target_iou", "manipulated", "target_hit", "n_poisoned"]
+COLUMNS += ["fraction_poisoned", *MEASURES, "threshold", "clean_threshold", "fixed_label", "fixed_iou"]
+COLUMNS += ["fixed_target_iou", "fixed_manipulated", "fixed_target_hit"]
+COLUMNS += ["noise_label", "noise_iou", "noise_manipulated"]
+CURVE = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", "manipulated", "target_hit"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ def dissect_designed(
     Four dissections a unit: all poisoned images, the same at the clean threshold, bernoulli noise of
     the same size on the same images, and one for every budget (a share of the probe).
     """
+    cells = layer.maps.maps.shape[2:]
+    if not poison.tasks:
+        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE), np.zeros((0, *cells), layer.maps.maps.dtype)
     tables, curves, maps = [], [], []
     noise = random_images(poison.attrs["eps"], seed, storage)
     progress = Progress("dissect", len(poison.tasks))
@@ -65,12 +75,12 @@ def dissect_designed(
 
 def group_tasks(poison: Poison, layer: Layer) -> list[range]:
     """Consecutive tasks whose poisoned maps fit in memory together; a shared attack's are one group."""
-    if (poison.task == ALL).any():
-        return [range(len(poison.tasks))]
+    if not poison.tasks or (poison.task == ALL).any():
+        return [range(len(poison.tasks))] if poison.tasks else []
     cells = int(np.prod(layer.maps.maps.shape[2:])) * layer.maps.maps.dtype.itemsize
     sizes = np.bincount(poison.task, minlength=len(poison.tasks)).cumsum() * cells // SHOWN_BYTES
     edges = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(poison.tasks)]
-    return [range(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [range(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown, start: int) -> pd.DataFrame:
@@ -108,15 +118,14 @@ def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown,
     table["fixed_target_hit"] = (number_fixed == target) & (target > 0)
     table["noise_label"], table["noise_iou"] = names[number_noise], found.iou[2 * count + at, number_noise]
     table["noise_manipulated"] = number_noise != source
-    return table
+    return table[COLUMNS]
 
 
 def _trace_budgets(layer: Layer, poison: Poison, tasks, shown: Shown, start: int, budgets) -> pd.DataFrame:
     """Labels when only the most influential images are poisoned: one row a (unit, budget)."""
     pairs = [(task, budget, budget_images(budget, layer.probe.count)) for task in tasks for budget in budgets]
-    columns = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", "manipulated", "target_hit"]
     if not pairs:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=CURVE)
     changes = [change_of(poison, shown, start, task, below=limit) for task, _, limit in pairs]
     found = layer.redissect(changes)
     iou = layer.table.set_index("unit")["iou"]
@@ -126,4 +135,4 @@ def _trace_budgets(layer: Layer, poison: Poison, tasks, shown: Shown, start: int
         hit = bool(of.target) and number == of.target
         line = (of.unit, layer.concepts.names[of.target], budget, len(changes[index].images), iou[of.unit])
         lines.append((*line, layer.concepts.names[number], found.iou[index, number], number != of.source, hit))
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=CURVE)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nemesis.corruption.designed import Layer
-from nemesis.corruption.plan import Plan, plan_rows, survey_probe
+from nemesis.corruption.plan import EMPTY, Plan, plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import NEEDS_RESIDUE, write_poison
 from nemesis.corruption.targets import choose_tasks
@@ -46,12 +46,18 @@ def open_layer(files, params, name: str) -> Layer:
     )
 
 
-@contextlib.contextmanager
-def open_reader(layer: Layer, files, params, pad: bool):
-    """The network up to the layer and its batch size; `pad` fills the last batch, so that its size is the same."""
+def prepare_reader(layer: Layer, files, params, pad: bool) -> tuple[LayerReader, int]:
+    """The network up to the layer, and its batch size; `pad` fills the last batch, so that its size is the same."""
     batch = choose_batch(params.batch, layer.probe.size, layer.device)
     network = build_network(params.model, params.spec, Path(files.weights))
-    with LayerReader(network, [layer.name], layer.device, pad_to=batch if pad else 0) as reader:
+    return LayerReader(network, [layer.name], layer.device, pad_to=batch if pad else 0), batch
+
+
+@contextlib.contextmanager
+def open_reader(layer: Layer, files, params, pad: bool):
+    """The same reader, inside its `with` block."""
+    reader, batch = prepare_reader(layer, files, params, pad)
+    with reader:
         yield reader, batch
 
 
@@ -75,6 +81,9 @@ def plan_attack(layer: Layer, concepts_path, params, mode: str, masks: str) -> t
         layer.settings["min_iou"],
     )
     subject = Subject(layer.probe, layer.maps, layer.thresholds, masks, designed["objective"])
+    if not tasks:
+        logging.info("layer %s: no unit has a label; nothing to attack", layer.name)
+        return subject, EMPTY
     length = len(layer.concepts.names)
     survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, length, layer.device, masks)
     limits = (designed["max_fraction"], designed["objective"], mode == "shared", layer.name)
@@ -86,7 +95,7 @@ def poison_layer(layer: Layer, subject: Subject, plan: Plan, attack, batch: int,
     designed = params.designed
     residue = bool(set(NEEDS_RESIDUE) & storages_of(designed))
     chunk = max(1, CHUNK_BYTES // (3 * int(np.prod(layer.probe.size))))
-    attrs = {"method": designed["method"], "mode": designed["mode"], "masks": subject.masks}
+    attrs = {"method": type(attack).__name__, "masks": subject.masks}
     attrs |= {"objective": subject.objective, "steps": attack.steps, "seed": params.seed, "layer": layer.name}
     for eps, path in stores.items():
         attacked = attack_rows(attack, plan, subject, np.full(len(plan), eps), batch)

@@ -1,5 +1,6 @@
 """Which images are poisoned for which unit, under a budget, most influential first."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,10 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.image)
+
+
+NO_ROWS = np.zeros(0, np.int64)
+EMPTY = Plan([], NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS, np.zeros(0))
 
 
 def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device, masks: str) -> Survey:
@@ -116,6 +121,28 @@ def plan_rows(
         parts.append((image, np.full(len(image), index), rank, index * count + group, sums))
     image, task, rank, group, sums = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return Plan(tasks, image, task, rank, group, survey.deviation, sums if objective == "published" else None)
+
+
+def select_tasks(plan: Plan, keep: np.ndarray) -> Plan:
+    """The rows of the tasks for which `keep` (T,) is true; task numbers stay as they are."""
+    rows = keep[plan.task]
+    sums = None if plan.sums is None else plan.sums[:, rows]
+    parts = {name: getattr(plan, name)[rows] for name in ("image", "task", "rank", "group")}
+    return dataclasses.replace(plan, **parts, sums=sums)
+
+
+def take_shard(plan: Plan, shard: int, shards: int) -> Plan:
+    """A consecutive part of the tasks, numbered anew; a shared plan is one part and its other shards are empty."""
+    if shards == 1 or not plan.tasks:
+        return plan
+    if (plan.task == ALL).any():
+        return plan if shard == 0 else EMPTY
+    chosen = np.array_split(np.arange(len(plan.tasks)), shards)[shard]
+    if not len(chosen):
+        return EMPTY
+    part = select_tasks(plan, np.isin(np.arange(len(plan.tasks)), chosen))
+    kept = slice(int(chosen[0]), int(chosen[-1]) + 1)
+    return dataclasses.replace(part, tasks=plan.tasks[kept], scale=plan.scale[kept], task=part.task - kept.start)
 
 
 def budget_images(fraction: float, count: int) -> int:

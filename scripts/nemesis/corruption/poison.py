@@ -1,6 +1,6 @@
 """Attack the rows of a plan: full batches, however many units they belong to."""
 
-import dataclasses
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,6 +54,8 @@ def attack_rows(
 
     `attack` is a UnitPGD or UnitFGSM inside its reader's `with` block; `eps` (R,) is in 1/255.
     """
+    if not len(plan):
+        return
     progress = Progress("attack", len(plan))
     spans = plan_windows(plan, subject, batch)
     with ThreadPoolExecutor(1) as ahead:
@@ -79,7 +81,7 @@ def plan_windows(plan: Plan, subject: Subject, batch: int) -> list[tuple[slice, 
         edges = [0, *(np.flatnonzero(np.diff(plan.group)) + 1), len(plan)]
     else:
         edges = [*range(0, len(plan), batch), len(plan)]
-    batches = list(zip(edges[:-1], edges[1:], strict=True))
+    batches = list(itertools.pairwise(edges))
     per_window = max(1, WINDOW_BYTES // (3 * int(np.prod(subject.probe.size))) // batch)
     groups = [batches[start : start + per_window] for start in range(0, len(batches), per_window)]
     return [(slice(int(group[0][0]), int(group[-1][1])), group) for group in groups]
@@ -90,7 +92,7 @@ def load_window(plan: Plan, subject: Subject, rows: slice) -> Window:
     numbers = plan.image[rows]
     images = subject.probe.take_images(numbers)
     labels = None if subject.masks == "baseline" else subject.probe.take_labels(numbers)
-    window = _load_shared if len(plan) and plan.task[rows.start] == ALL else _load_single
+    window = _load_shared if plan.task[rows.start] == ALL else _load_single
     row, tasks, scale, source, target = window(plan, subject, rows, labels)
     unit = np.array([task.unit for task in tasks], np.int64)
     if subject.objective == "soft_iou":
@@ -168,11 +170,3 @@ def round_inside(clean: np.ndarray, attacked: np.ndarray, eps: np.ndarray) -> np
     limit = np.floor(np.asarray(eps) + 1e-6).astype(np.int16)[:, None, None, None]
     delta = np.rint(attacked * np.float32(255)).astype(np.int16) - clean
     return np.clip(delta, -limit, limit)
-
-
-def select_tasks(plan: Plan, keep: np.ndarray) -> Plan:
-    """The rows of the tasks for which `keep` (T,) is true; task numbers stay as they are."""
-    rows = keep[plan.task]
-    sums = None if plan.sums is None else plan.sums[:, rows]
-    parts = {name: getattr(plan, name)[rows] for name in ("image", "task", "rank", "group")}
-    return dataclasses.replace(plan, **parts, sums=sums)

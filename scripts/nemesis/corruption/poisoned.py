@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemesis.corruption.plan import ALL, Plan
+from nemesis.corruption.plan import ALL, NO_ROWS, Plan
 from nemesis.corruption.poison import round_inside
 from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
-from nemesis.stores import add_array, open_store, read, save_array, write_store
+from nemesis.stores import add_array, blocks, open_store, read, save_array, write_store
 
 NEEDS_RESIDUE = ("float", "published")
+RECORDED = ("nemesis_version", "config_hash", "created_from", "arrays")
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ def write_poison(
     values = {name: np.array([getattr(task, name) for task in plan.tasks], np.int32) for name in names}
     with write_store(path, config_hash, inputs, eps=eps, **attrs) as group:
         for name in names:
-            of_row = np.where(plan.task == ALL, -1, values[name][plan.task]).astype(np.int32)
+            of_row = np.where(plan.task == ALL, -1, values[name][plan.task] if rows else NO_ROWS).astype(np.int32)
             save_array(group, name, of_row, ("row",), "number; -1 = none, or all tasks")
             save_array(group, f"task_{name}", values[name], ("task",), "number; -1 = none")
         for name in ("task", "image", "rank"):
             save_array(group, name, getattr(plan, name).astype(np.int32), ("row",), "number")
-        shape, chunks = (rows, 3, *size), (min(chunk, rows), 3, *size)
+        shape, chunks = (rows, 3, *size), (max(1, min(chunk, rows)), 3, *size)
         kind = "int8" if eps < 128 else "int16"
         delta = add_array(group, "delta", shape, kind, dims, "1/255", chunks)
         rest = add_array(group, "residue", shape, "float16", dims, "1/255", chunks) if residue else None
@@ -89,3 +90,33 @@ def open_poison(path) -> Poison:
     task, image, rank = (read(store[name]) for name in ("task", "image", "rank"))
     parts = [read(store[f"task_{name}"]).tolist() for name in ("unit", "source", "target", "target_unit")]
     return Poison(store, [Task(*values) for values in zip(*parts, strict=True)], task, image, rank)
+
+
+def join_poison(shards: list, path):
+    """Join the poison.zarr of consecutive shards of tasks into one."""
+    parts = [open_store(shard) for shard in shards]
+    attrs = {name: value for name, value in parts[0].attrs.items() if name not in RECORDED}
+    inputs = [shard / "zarr.json" for shard in shards]
+    with write_store(path, parts[0].attrs["config_hash"], inputs, **attrs) as group:
+        for name, first in sorted(parts[0].arrays()):
+            arrays = [part[name] for part in parts]
+            shape = (sum(array.shape[0] for array in arrays), *first.shape[1:])
+            dims, units = first.attrs["dimensions"], first.attrs["units"]
+            chunk = max(1, min(shape[0], max(array.chunks[0] for array in arrays)))
+            joined = add_array(group, name, shape, first.dtype, dims, units, (chunk, *first.shape[1:]))
+            start, tasks = 0, 0
+            for part, array in zip(parts, arrays, strict=True):
+                shift = tasks if name == "task" else 0
+                for a, b in blocks(array.shape[0], array.chunks[0]):
+                    values = read(array, slice(a, b))
+                    joined[start + a : start + b] = np.where(values == ALL, ALL, values + shift) if shift else values
+                start, tasks = start + array.shape[0], tasks + part["task_unit"].shape[0]
+
+
+def save_row_maps(path, poison: Poison, maps: np.ndarray, inputs=()):
+    """Write the maps of the poisoned images: of each row's unit (P, h, w), or of all attacked units (P, T, h, w)."""
+    dims = ("row", "y", "x") if maps.ndim == 3 else ("row", "task", "y", "x")
+    with write_store(path, "", inputs) as group:
+        save_array(group, "image", poison.image, ("row",), "number in the probe")
+        save_array(group, "unit", read(poison.store["unit"]), ("row",), "number; -1 = all tasks")
+        save_array(group, "maps", maps, dims, "activation")

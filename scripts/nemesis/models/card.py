@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nemesis.errors import InputError
@@ -27,11 +28,20 @@ def prepare_weights(name: str, spec: Mapping, weights_out: Path, card_out: Path,
 
 
 def save_model(
-    network: Network, spec: Mapping, weights_out: Path, card_out: Path, size: int, *, source: str, accuracy=None
+    network: Network,
+    spec: Mapping,
+    weights_out: Path,
+    card_out: Path,
+    size: int,
+    *,
+    source: str,
+    accuracy=None,
+    classes=None,
 ) -> None:
     """Write weights.safetensors and card.json; the weights appear only when the network ran once.
 
     source: where the weights come from, for the card. accuracy: a JSON-able value, None if unknown.
+    classes: concept numbers of the network's outputs where these are a probe's concepts.
     """
     from safetensors.torch import save_file
 
@@ -42,9 +52,16 @@ def save_model(
         "source": source,
         "sha256": sha256_file(weights_out),
         "accuracy": accuracy,
+        "classes": classes,
     }
     with atomic_file(card_out) as partial:
         partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def read_classes(card_path) -> np.ndarray | None:
+    """Concept numbers (C,) of a network's outputs, None where they are no concepts of a probe."""
+    classes = json.loads(Path(card_path).read_text(encoding="utf-8")).get("classes")
+    return None if classes is None else np.array(classes)
 
 
 def describe_network(network: Network, spec: Mapping, layers: list[Layer], size: int) -> dict:

@@ -1,0 +1,240 @@
+SETTING = "results/{probe}/{model}/{layer}/designed/{method}-{eps}-{mode}-{masks}"
+ATTACK = "{probe}/{model}/{layer}/{method}-{mode}-{masks}"
+CLEAN = "results/{probe}/{model}/{layer}/clean"
+
+
+wildcard_constraints:
+    method="pgd|fgsm",
+    eps="[0-9.e-]+",
+    mode="untargeted|targeted|shared",
+    masks="segmentation|baseline",
+    shard="[0-9]+",
+
+
+def find_attack_files(wildcards):
+    """What a job needs to attack or dissect again the units of a layer."""
+    place = {name: wildcards[name] for name in ("probe", "model", "layer")}
+    paths = {
+        "probe": "results/probes/{probe}/probe.zarr/zarr.json",
+        "concepts": "results/probes/{probe}/concepts.csv",
+        "weights": "results/models/{model}/weights.safetensors",
+        "maps": f"{CLEAN}/activations.zarr/zarr.json",
+        "clean": f"{CLEAN}/dissection.csv",
+        "thresholds": f"{CLEAN}/thresholds.csv",
+        "tally": f"{CLEAN}/tally.zarr/zarr.json",
+    }
+    return {name: path.format(**place) for name, path in paths.items()}
+
+
+def for_each_eps(path):
+    """A path for every eps of an attack."""
+    return [path.replace("{eps}", format_eps(eps)) for eps in DESIGNED.get("eps", [0])]
+
+
+def choose_units(wildcards):
+    """The units of the experiment that a layer belongs to."""
+    return next(
+        extraction.units[wildcards.layer]
+        for extraction in EXTRACTIONS
+        if (extraction.probe, extraction.model) == (wildcards.probe, wildcards.model)
+        and wildcards.layer in extraction.layers
+    )
+
+
+def attack_settings(*names):
+    """The keys of the designed section on which a job depends."""
+    return {name: DESIGNED[name] for name in names if name in DESIGNED}
+
+
+# What every job that runs a network again is told.
+RUN = {
+    "model": lambda wildcards: wildcards.model,
+    "spec": lambda wildcards: config["models"][wildcards.model],
+    "settings": config["dissection"],
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "seed": config["seed"],
+}
+PLANNED = ("units", "targets", "objective", "max_fraction", "steps")
+SHARDS = DESIGNED.get("shards", 1)
+# Outcomes that are known before any bisection: whole eps of untargeted attacks, stored without loss.
+KNOWN_EPS = [
+    int(eps)
+    for eps in DESIGNED.get("eps", ())
+    if eps == int(eps)
+    and "untargeted" in DESIGNED["modes"]
+    and DESIGNED["storage"] == "lossless"
+]
+
+
+rule poison_images:
+    """Poisoned images of the attacked units (Eq. 9), many units in a batch."""
+    input:
+        unpack(find_attack_files),
+    output:
+        poison=for_each_eps(
+            f"{SETTING}/poison.zarr/zarr.json"
+            if SHARDS == 1
+            else f"{SETTING}/shards/{{shard}}.zarr/zarr.json"
+        ),
+    log:
+        f"logs/poison_images/{ATTACK}{'' if SHARDS == 1 else '-{shard}'}.log",
+    benchmark:
+        f"benchmarks/poison_images/{ATTACK}{'' if SHARDS == 1 else '-{shard}'}.tsv"
+    conda:
+        "../envs/attack.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        **RUN,
+        units=choose_units,
+        designed=attack_settings(*PLANNED, "eps", "storage", "compare_storage"),
+        shard=lambda wildcards: wildcards.get("shard", 0),
+        shards=SHARDS,
+        code=code_hash("poison_images"),
+    script:
+        "../scripts/poison_images.py"
+
+
+if SHARDS > 1:
+
+    rule gather_poison:
+        """The shards of an attack as one poison.zarr."""
+        input:
+            shards=[f"{SETTING}/shards/{n}.zarr/zarr.json" for n in range(SHARDS)],
+        output:
+            poison=f"{SETTING}/poison.zarr/zarr.json",
+        log:
+            f"logs/gather_poison/{ATTACK}-{{eps}}.log",
+        benchmark:
+            f"benchmarks/gather_poison/{ATTACK}-{{eps}}.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=60,
+        params:
+            code=code_hash("gather_poison"),
+        script:
+            "../scripts/gather_poison.py"
+
+
+rule dissect_designed:
+    """Labels of the attacked units on their corrupted probe, found incrementally."""
+    input:
+        unpack(find_attack_files),
+        poison=for_each_eps(f"{SETTING}/poison.zarr/zarr.json"),
+    output:
+        dissection=for_each_eps(f"{SETTING}/dissection.csv"),
+        budget=for_each_eps(f"{SETTING}/budget.csv"),
+        maps=for_each_eps(f"{SETTING}/activations.zarr/zarr.json"),
+    log:
+        f"logs/dissect_designed/{ATTACK}.log",
+    benchmark:
+        f"benchmarks/dissect_designed/{ATTACK}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        **RUN,
+        storage=DESIGNED.get("storage"),
+        budgets=DESIGNED.get("budgets"),
+        export=DESIGNED.get("export", False),
+        source=find_probe_index,
+        code=code_hash("dissect_designed"),
+    script:
+        "../scripts/dissect_designed.py"
+
+
+rule compare_storage:
+    """Labels under each way to store the poisoned images, and the clean ones."""
+    input:
+        unpack(find_attack_files),
+        poison=f"{SETTING}/poison.zarr/zarr.json",
+    output:
+        storage=f"{SETTING}/storage.csv",
+    log:
+        f"logs/compare_storage/{ATTACK}-{{eps}}.log",
+    benchmark:
+        f"benchmarks/compare_storage/{ATTACK}-{{eps}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        **RUN,
+        storages=DESIGNED.get("compare_storage", {}).get("kinds"),
+        code=code_hash("compare_storage"),
+    script:
+        "../scripts/compare_storage.py"
+
+
+rule measure_collateral:
+    """Other units and predictions that the poisoned images change (Figure 5's question)."""
+    input:
+        unpack(find_attack_files),
+        poison=f"{SETTING}/poison.zarr/zarr.json",
+        card="results/models/{model}/card.json",
+    output:
+        collateral=f"{SETTING}/collateral.csv",
+    log:
+        f"logs/measure_collateral/{ATTACK}-{{eps}}.log",
+    benchmark:
+        f"benchmarks/measure_collateral/{ATTACK}-{{eps}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        **RUN,
+        storage=DESIGNED.get("storage"),
+        code=code_hash("measure_collateral"),
+    script:
+        "../scripts/measure_collateral.py"
+
+
+rule minimum_epsilon:
+    """The smallest eps that changes each unit's label (Eq. 6)."""
+    input:
+        unpack(find_attack_files),
+        known=[
+            SETTING.replace("{eps}", format_eps(eps)).replace("{mode}", "untargeted")
+            + "/dissection.csv"
+            for eps in KNOWN_EPS
+        ],
+    output:
+        table="results/{probe}/{model}/{layer}/designed/minimum_epsilon-{method}-{masks}.csv",
+    log:
+        "logs/minimum_epsilon/{probe}/{model}/{layer}/{method}-{masks}.log",
+    benchmark:
+        "benchmarks/minimum_epsilon/{probe}/{model}/{layer}/{method}-{masks}.tsv"
+    conda:
+        "../envs/attack.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        **RUN,
+        units=choose_units,
+        designed=attack_settings(*PLANNED),
+        known=KNOWN_EPS,
+        highest=DESIGNED.get("minimum_epsilon", {}).get("highest"),
+        code=code_hash("minimum_epsilon"),
+    script:
+        "../scripts/minimum_epsilon.py"

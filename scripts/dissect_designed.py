@@ -1,0 +1,26 @@
+"""Dissect the attacked units again, beside their controls and at smaller budgets."""
+
+from pathlib import Path
+
+from nemesis.corruption.designed import dissect_designed
+from nemesis.corruption.export import export_poison
+from nemesis.corruption.layers import open_layer, open_reader
+from nemesis.corruption.poisoned import open_poison, save_row_maps
+from nemesis.files import write_csv
+from nemesis.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    params, files, output = snakemake.params, snakemake.input, snakemake.output
+    layer = open_layer(files, params, snakemake.wildcards.layer)
+    for number, store in enumerate(files.poison):
+        poison = open_poison(Path(store).parent)
+        with open_reader(layer, files, params, pad=True) as (reader, batch):
+            table, curve, maps = dissect_designed(
+                layer, poison, reader, params.storage, params.budgets, params.seed, batch
+            )
+        if params.export:
+            source = Path(params.source).parent
+            export_poison(poison, layer.probe, source, Path(store).parents[1] / "broden", params.storage)
+        save_row_maps(Path(output.maps[number]).parent, poison, maps, (store,))
+        write_csv(curve, output.budget[number])
+        write_csv(table, output.dissection[number])

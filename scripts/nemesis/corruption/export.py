@@ -1,0 +1,69 @@
+"""A corrupted probe as a folder in Broden's layout, so that any other tool can be pointed at it."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nemesis.corruption.plan import ALL
+from nemesis.corruption.poisoned import Poison
+from nemesis.corruption.storage import store_image
+from nemesis.errors import InputError
+from nemesis.files import atomic_directory
+
+POISONED = "nemesis_poisoned"  # folder of the changed images, below images/
+
+
+def export_poison(poison: Poison, probe, source, target, storage: str):
+    """Write target/unit-<u>[-<target>] for every task (target/shared for a shared attack).
+
+    Each is a whole probe: the tables, the clean images and masks as links into `source` (the probe's
+    own folder), the poisoned images as files. Raises InputError for the storage `float`, which no
+    image file can hold.
+    """
+    if storage == "float":
+        raise InputError("designed.export: images stored as `float` are no image files; set designed.storage: lossless")
+    with atomic_directory(target) as partial:
+        shared = bool((poison.task == ALL).any())
+        for index, task in enumerate(poison.tasks[:1] if shared else poison.tasks):
+            suffix = f"-to-{task.target}" if task.target else ""
+            folder = partial / ("shared" if shared else f"unit-{task.unit}{suffix}")
+            _export_task(poison, index, probe, Path(source).resolve(), folder, storage)
+
+
+def _export_task(poison: Poison, index: int, probe, source: Path, folder: Path, storage: str):
+    images = folder / "images"
+    (images / POISONED).mkdir(parents=True)
+    for path in sorted((source / "images").iterdir()):
+        (images / path.name).symlink_to(path)
+    for path in sorted(source.glob("*.csv")):
+        if path.name != "index.csv":
+            shutil.copy(path, folder / path.name)
+    renamed = {}
+    for row in poison.rows_of(index).tolist():
+        number = int(poison.image[row])
+        clean = probe.images(number, number + 1)
+        name = probe.names[number]
+        renamed[name] = f"{POISONED}/{number:06d}.{'png' if storage == 'lossless' else 'jpg'}"
+        _save(poison, slice(row, row + 1), clean, storage, images / renamed[name])
+    _write_index(source / "index.csv", folder / "index.csv", renamed)
+
+
+def _save(poison: Poison, row: slice, clean: np.ndarray, storage: str, path: Path):
+    if storage == "lossless":
+        Image.fromarray(poison.stored(row, clean, storage)[0].transpose(1, 2, 0)).save(path)
+    else:
+        store_image(poison.attacked(row, clean, storage == "published")[0], storage, path)
+
+
+def _write_index(source: Path, target: Path, renamed: dict[str, str]):
+    with open(source, newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        rows, header = list(reader), reader.fieldnames
+    with open(target, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, header, lineterminator=os.linesep)
+        writer.writeheader()
+        writer.writerows(row | {"image": renamed.get(row["image"], row["image"])} for row in rows)

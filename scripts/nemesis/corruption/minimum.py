@@ -1,0 +1,103 @@
+"""Minimum epsilon (Eq. 6 of Srivastava et al., ICCV 2023): the smallest eps that changes a unit's label.
+
+The paper poses this problem and solves Eq. 9 at given sizes. Here each unit's eps is bisected on
+whole steps of 1/255 (8-bit images know no others); the units of a round are attacked together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nemesis.corruption.designed import Layer
+from nemesis.corruption.plan import Plan, select_tasks
+from nemesis.corruption.poison import Subject, attack_rows, round_inside
+from nemesis.corruption.redissect import Change
+from nemesis.models.network import LayerReader
+
+COLUMNS = ["unit", "clean_label", "clean_category", "clean_iou", "margin", "minimum_epsilon", "unchanged_epsilon"]
+COLUMNS += ["label", "attacks"]
+
+
+@dataclass
+class Bracket:
+    """A unit's label is unchanged at `low` (0 = clean) and changed to concept `label` at `high` (None: not yet)."""
+
+    low: int = 0
+    high: int | None = None
+    label: str = ""
+    attacks: int = 0
+
+    def next_eps(self, highest: int) -> int | None:
+        """The eps to try next, in 1/255; None when the bracket is closed or `highest` is not enough."""
+        if self.high is None:
+            return highest if self.low < highest else None
+        return (self.low + self.high) // 2 if self.high - self.low > 1 else None
+
+    def note(self, eps: int, changed: bool, label: str):
+        """Narrow the bracket with an outcome; one that contradicts a narrower bracket is ignored."""
+        if changed and (self.high is None or eps < self.high):
+            self.high, self.label = eps, label
+        elif not changed and eps > self.low and (self.high is None or eps < self.high):
+            self.low = eps
+
+
+def find_minimum(
+    layer: Layer, subject: Subject, plan: Plan, attack, known: dict[int, pd.DataFrame], highest: int, batch: int
+) -> pd.DataFrame:
+    """Bisect every task's eps up to `highest`; `known` are dissection.csv tables at whole eps, tried already."""
+    brackets = [Bracket() for _ in plan.tasks]
+    for eps in sorted(known, reverse=True):
+        rows = known[eps].set_index("unit")
+        for task, bracket in zip(plan.tasks, brackets, strict=True):
+            bracket.note(eps, bool(rows.at[task.unit, "manipulated"]), rows.at[task.unit, "label"])
+    while True:
+        tries = [bracket.next_eps(highest) for bracket in brackets]
+        open_tasks = np.array([eps is not None for eps in tries])
+        if not open_tasks.any():
+            return _tabulate(layer, plan, brackets)
+        eps = np.array([eps or 0 for eps in tries])
+        changes = _attack_round(layer, subject, select_tasks(plan, open_tasks), attack, eps, batch)
+        numbers = layer.redissect(list(changes.values())).numbers
+        for index, number in zip(changes, numbers, strict=True):
+            source = plan.tasks[index].source
+            brackets[index].note(int(eps[index]), number != source, layer.concepts.names[number])
+            brackets[index].attacks += 1
+
+
+def _attack_round(layer: Layer, subject: Subject, plan: Plan, attack, eps, batch: int) -> dict[int, Change]:
+    """Changes of the plan's tasks, each attacked with eps[task] and stored without loss."""
+    maps = []
+    unit_of = np.array([task.unit for task in plan.tasks])
+    padded = LayerReader(attack.reader.network, [layer.name], layer.device, pad_to=batch)
+    attacked = attack_rows(attack, plan, subject, eps[plan.task], batch)
+    while True:
+        with attack.reader:
+            step = next(attacked, None)
+        if step is None:
+            break
+        rows, clean, images = step
+        stored = (clean + round_inside(clean, images, eps[plan.task[rows]])).astype(np.uint8)
+        units = torch.from_numpy(unit_of[plan.task[rows]]).to(layer.device)
+        with padded, torch.inference_mode():
+            for first in range(0, len(stored), batch):
+                found = padded.read(torch.from_numpy(stored[first : first + batch]))[layer.name]
+                kept = found[torch.arange(len(found), device=layer.device), units[first : first + batch]]
+                maps.append(kept.cpu().numpy().astype(layer.maps.maps.dtype))
+    joined = np.concatenate(maps)
+    return {
+        int(task): Change(plan.tasks[task].unit, plan.image[plan.task == task], joined[plan.task == task])
+        for task in np.unique(plan.task)
+    }
+
+
+def _tabulate(layer: Layer, plan: Plan, brackets: list[Bracket]) -> pd.DataFrame:
+    clean = layer.table.set_index("unit")
+    lines = []
+    for task, bracket in zip(plan.tasks, brackets, strict=True):
+        row = clean.loc[task.unit]
+        line = [task.unit, row["label"], row["category"], row["iou"], row["iou"] - row["iou_2"]]
+        found = np.nan if bracket.high is None else bracket.high
+        lines.append([*line, found, bracket.low, bracket.label, bracket.attacks])
+    return pd.DataFrame(lines, columns=COLUMNS)
