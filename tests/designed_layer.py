@@ -5,10 +5,11 @@ from unittest import mock
 
 import numpy as np
 import torch
+import zarr
 
 from nemesis import stores
 from nemesis.dissection.extract import ImageSource, extract_activations
-from nemesis.dissection.stored import open_maps
+from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
 
 LAYER, UNITS = "2", 5
@@ -45,6 +46,12 @@ def store_maps(probe, path, dtype: str = "float16", block: int = 5):
     maps = open_maps(path)
     assert maps.block == block
     return maps
+
+
+def hold_maps(maps: np.ndarray, block: int = 5) -> StoredMaps:
+    """Maps (U, N, h, w) in memory, as if stored by `block` images."""
+    array = zarr.create_array({}, data=maps, chunks=(2, block, *maps.shape[2:]))
+    return StoredMaps(array, maps.max(axis=(2, 3)), np.arange(maps.shape[1]))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def dissect_designed(
         arguments = (reader, layer.name, poison, span, layer.probe)
         options = {"dtype": layer.maps.maps.dtype, "batch": batch}
         shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
-        control = show_rows(*arguments, noise, **options)
+        control = show_rows(*arguments, noise, **options, measure=False)
         tables.append(_tabulate(layer, poison, tasks, shown, control, span.start))
         curves.append(_trace_budgets(layer, poison, tasks, shown, span.start, budgets))
         maps.append(shown.maps)

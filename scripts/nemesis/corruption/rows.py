@@ -52,8 +52,10 @@ def random_images(eps: float, seed: int, storage: str) -> Corrupt:
     return corrupt
 
 
-def show_rows(reader, layer: str, poison: Poison, rows: slice, probe, corrupt: Corrupt, dtype, batch: int) -> Shown:
-    """Maps and measures of consecutive rows; `reader` is a LayerReader inside its `with` block."""
+def show_rows(
+    reader, layer: str, poison: Poison, rows: slice, probe, corrupt: Corrupt, dtype, batch: int, measure: bool = True
+) -> Shown:
+    """Maps (and measures, where asked) of consecutive rows; `reader` is a LayerReader inside its `with` block."""
     maps, measures = [], []
     units = torch.tensor([task.unit for task in poison.tasks], device=reader.device)
     with torch.inference_mode():
@@ -67,8 +69,9 @@ def show_rows(reader, layer: str, poison: Poison, rows: slice, probe, corrupt: C
             rows_of = torch.arange(len(found), device=reader.device)
             kept = found[:, units] if poison.task[span.start] == ALL else found[rows_of, units[task]]
             maps.append(kept.cpu().numpy().astype(dtype))
-            measures.append(compare_images(clean, images))
-    joined = {name: np.concatenate([part[name] for part in measures]) for name in MEASURES}
+            if measure:
+                measures.append(compare_images(clean, images))
+    joined = {name: np.concatenate([part[name] for part in measures]) for name in MEASURES if measures}
     return Shown(np.concatenate(maps), joined)
 
 
