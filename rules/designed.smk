@@ -112,7 +112,7 @@ if SHARDS > 1:
         benchmark:
             f"benchmarks/gather_poison/{ATTACK}-{{eps}}.tsv"
         conda:
-            "../envs/data.yaml"
+            "../envs/torch.yaml"
         threads: 1
         resources:
             mem_mb=2000,
@@ -132,6 +132,11 @@ rule dissect_designed:
         dissection=for_each_eps(f"{SETTING}/dissection.csv"),
         budget=for_each_eps(f"{SETTING}/budget.csv"),
         maps=for_each_eps(f"{SETTING}/activations.zarr/zarr.json"),
+        broden=(
+            [directory(path) for path in for_each_eps(f"{SETTING}/broden")]
+            if DESIGNED.get("export")
+            else []
+        ),
     log:
         f"logs/dissect_designed/{ATTACK}.log",
     benchmark:
@@ -147,7 +152,6 @@ rule dissect_designed:
         **RUN,
         storage=DESIGNED.get("storage"),
         budgets=DESIGNED.get("budgets"),
-        export=DESIGNED.get("export", False),
         source=find_probe_index,
         code=code_hash("dissect_designed"),
     script:

@@ -18,9 +18,8 @@ with job(snakemake.log[0], snakemake.threads):
             table, curve, maps = dissect_designed(
                 layer, poison, reader, params.storage, params.budgets, params.seed, batch
             )
-        if params.export:
-            source = Path(params.source).parent
-            export_poison(poison, layer.probe, source, Path(store).parents[1] / "broden", params.storage)
+        if output.broden:
+            export_poison(poison, layer.probe, Path(params.source).parent, output.broden[number], params.storage)
         save_row_maps(Path(output.maps[number]).parent, poison, maps, (store,))
         write_csv(curve, output.budget[number])
         write_csv(table, output.dissection[number])

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nemesis.config import Extraction, Noise, check_config, list_extractions, list_noises, wants_gpu
+from nemesis.config import (
+    Design,
+    Extraction,
+    Noise,
+    check_config,
+    list_designs,
+    list_extractions,
+    list_noises,
+    wants_gpu,
+)
 from nemesis.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -206,3 +215,46 @@ def test_devices_that_take_a_gpu():
 def test_shipped_configs_are_good(path):
     config = check_config(yaml.safe_load(path.read_text()), SCHEMA)
     assert list_extractions(config)
+
+
+def test_designed_defaults():
+    designed = check(with_change("designed", value={}))["designed"]
+    assert (designed["methods"], designed["eps"], designed["steps"]) == (["pgd"], [2, 4, 6], 10)
+    assert (designed["modes"], designed["masks"]) == (["untargeted", "targeted"], ["segmentation"])
+    assert (designed["max_fraction"], designed["units"], designed["layers"]) == (0.1, 50, "all")
+    assert not {"compare_storage", "collateral", "minimum_epsilon"} & set(designed)
+    part = check(with_change("designed", value={"compare_storage": {}, "minimum_epsilon": {}}))["designed"]
+    assert part["compare_storage"]["kinds"] == ["float", "lossless", "jpeg-95", "jpeg-75", "published"]
+    assert part["minimum_epsilon"] == {"highest": 16}
+
+
+def test_list_designs():
+    config = check(with_change("designed", value={"eps": [0.5, 4], "modes": ["targeted"], "methods": ["fgsm", "pgd"]}))
+    names = [design.name for design in list_designs(config)]
+    assert names == [f"{method}-{eps}-targeted-segmentation" for method in ("fgsm", "pgd") for eps in ("0.5", "4")]
+    assert list_designs(config)[0] == Design("fgsm", 0.5, "targeted", "segmentation")
+    assert list_designs(check(SMALL)) == []
+
+
+@pytest.mark.parametrize(
+    ("designed", "line"),
+    [
+        ({"eps": [-1]}, "designed.eps[0]: -1 is below 0"),
+        ({"eps": [256]}, "designed.eps[0]: 256 is above 255"),
+        ({"steps": 0}, "designed.steps: 0 is below 1"),
+        ({"max_fraction": 0}, "designed.max_fraction: 0 must be above 0"),
+        ({"modes": ["target"]}, "designed.modes[0]: 'target' is not one of untargeted, targeted, shared"),
+        ({"storage": "jpeg-0"}, "designed.storage: 'jpeg-0' does not match"),
+        ({"targets": [{"name": "dog"}]}, "designed.targets"),
+        ({"layers": ["blocks.3"]}, "designed.layers: no experiment has layer 'blocks.3'; did you mean"),
+        ({"collateral": {"eps": [5]}}, "designed.collateral.eps: 5 is not in designed.eps; add it there"),
+        ({"compare_storage": {"eps": [5]}}, "designed.compare_storage.eps: 5 is not in designed.eps"),
+        ({"objective": "soft_iou", "modes": ["shared"]}, "designed.objective: soft_iou is for one unit"),
+        ({"step": 5}, "key 'designed.step' is not known; did you mean 'steps'?"),
+    ],
+)
+def test_bad_designed(designed, line):
+    with pytest.raises(InputError) as caught:
+        check(with_change("designed", value=designed))
+    assert f"my.yaml: {line}" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -19,6 +19,8 @@ STOPPING = ROOT / "tests" / "stopping"
 PARTS = ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs")
 LITE = "results/drawn/lite"
 NOISE = "noise/gaussian-0.05"
+DESIGNED = f"{LITE}/blocks.4/designed"
+UNTARGETED = f"{DESIGNED}/pgd-6-untargeted-segmentation"
 TRAINED = "results/models/vgg/weights.safetensors"  # no experiment needs it, so runs ask for it by name
 CONFIG = {
     "seed": 3,
@@ -33,6 +35,17 @@ CONFIG = {
     "experiments": [{"probe": "drawn", "model": "lite", "layers": ["blocks.2", "blocks.4"]}],
     "dissection": {"null_replicates": 2},
     "noise": {"kinds": ["gaussian"], "std": [0.05], "fractions": [0.5, 1.0], "seeds": [0]},
+    "designed": {
+        "eps": [6],
+        "modes": ["untargeted", "shared"],
+        "layers": ["blocks.4"],
+        "units": 2,
+        "budgets": [0.05, 0.1],
+        "compare_storage": {"kinds": ["lossless", "jpeg-75"], "eps": [6]},
+        "collateral": {"eps": [6]},
+        "minimum_epsilon": {"highest": 8},
+        "shards": 2,
+    },
 }
 
 
@@ -200,6 +213,12 @@ STOPS = {
     "dissect": f"{LITE}/blocks.4/clean/null_churn.csv",
     "extract_noisy": f"{LITE}/blocks.2/{NOISE}/activations-0.zarr",
     "dissect_noise": f"{LITE}/blocks.4/{NOISE}/dissection.csv",
+    "poison_images": f"{UNTARGETED}/shards/1.zarr",
+    "gather_poison": f"{UNTARGETED}/poison.zarr",
+    "dissect_designed": f"{UNTARGETED}/budget.csv",
+    "compare_storage": f"{UNTARGETED}/storage.csv",
+    "measure_collateral": f"{UNTARGETED}/collateral.csv",
+    "minimum_epsilon": f"{DESIGNED}/minimum_epsilon-pgd-segmentation.csv",
     "plot_tables": "results/tables/figure_2b.csv",
 }
 

@@ -48,8 +48,8 @@ def measure_collateral(
 
 def _count_changed(layer: Layer, poison: Poison, reader, span: slice, corrupt: Corrupt, labelled, batch: int) -> int:
     """How many of the labelled units change their label when the images of the span are corrupted."""
-    units = torch.from_numpy(labelled["unit"].to_numpy()).to(layer.device)
-    if not len(units):
+    units = torch.tensor(labelled["unit"].to_list(), device=layer.device)
+    if not len(labelled):
         return 0
     maps = []
     with reader, torch.inference_mode():

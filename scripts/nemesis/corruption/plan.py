@@ -81,7 +81,8 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device
             wanted = np.array([task.target_unit != NO_UNIT for task in tasks])
             target[:, span] = _cells_above(maps.read_units(span, others), thresholds[others]) * wanted[:, None]
         else:
-            labels = label_block(probe.labels(start, stop), probe.scalars[span], length, device)
+            once = _count_once(probe.labels(start, stop), probe.scalars[span])
+            labels = label_block(once, probe.scalars[span], length, device)
             areas = labels.areas.cpu().numpy()  # (B, L)
             source[:, span] = areas[:, [task.source for task in tasks]].T
             target[:, span] = areas[:, [task.target for task in tasks]].T
@@ -163,16 +164,26 @@ def _shares(values: np.ndarray) -> np.ndarray:
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1)
 
 
+def _count_once(labels: np.ndarray, scalars: np.ndarray) -> np.ndarray:
+    """Labels (B, K, Hs, Ws) with each concept at most once a pixel, as in the regions of an attack."""
+    labels = labels.copy()
+    for plane in range(1, labels.shape[1]):
+        labels[:, plane][(labels[:, :plane] == labels[:, plane, None]).any(axis=1)] = 0
+    for whole in scalars.T:
+        labels[labels == whole[:, None, None, None]] = 0
+    return labels
+
+
 def _cells_above(maps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (maps.astype(np.float32) > thresholds.astype(np.float32)[:, None, None, None]).sum(axis=(2, 3))
 
 
 def _count_overlap(overlap, tasks: list[Task], maps, limits, labels):
     """Add each task's intersection of unit mask and source in each image of a block, in place."""
+    sources = torch.tensor([task.source for task in tasks], device=maps.device)  # (T,)
     pairs = (maps.amax(dim=(2, 3)).float() > limits[:, None]).nonzero()
     for part in pairs.split(4096):
         task, image = part.unbind(1)
         counts, _ = count_pairs(maps, limits, labels, task, image)  # (P, L)
-        numbers = torch.tensor([tasks[index].source for index in task.tolist()], device=maps.device)
-        found = counts[torch.arange(len(task), device=maps.device), numbers]
+        found = counts[torch.arange(len(task), device=maps.device), sources[task]]
         overlap[task.cpu().numpy(), image.cpu().numpy()] = found.cpu().numpy()

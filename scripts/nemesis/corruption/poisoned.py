@@ -9,6 +9,7 @@ from nemesis.corruption.plan import ALL, NO_ROWS, Plan
 from nemesis.corruption.poison import round_inside
 from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
+from nemesis.errors import InputError
 from nemesis.stores import add_array, blocks, open_store, read, save_array, write_store
 
 NEEDS_RESIDUE = ("float", "published")
@@ -37,6 +38,10 @@ class Poison:
         """Attacked images float32 (B, 3, H, W) in [0, 1]: as the attack left them, or rounded to 8 bits."""
         values = clean.astype(np.float32) + read(self.store["delta"], rows)
         if exact:
+            if "residue" not in self.store:
+                raise InputError(
+                    f"{self.store.store_path}: holds no residue; name the storage in the config and run again"
+                )
             values += read(self.store["residue"], rows)
         return values / np.float32(255)
 

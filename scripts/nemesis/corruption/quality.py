@@ -26,7 +26,7 @@ def compare_images(clean: np.ndarray, stored: np.ndarray) -> dict[str, np.ndarra
         "linf": np.abs(difference).max(axis=1).astype(float),
         "l2": np.sqrt(mse * difference.shape[1]),
         "psnr": psnr,
-        "ssim": _ssim(torch.from_numpy(before), torch.from_numpy(after)),
+        "ssim": _ssim(torch.from_numpy(before).double(), torch.from_numpy(after).double()),
     }
 
 
@@ -42,15 +42,15 @@ def _ssim(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
     common = blur(before * after) - mean_before * mean_after
     c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
     alike = (2 * mean_before * mean_after + c1) / (mean_before**2 + mean_after**2 + c1)
-    return (alike * (2 * common + c2) / (spread + c2)).mean(dim=(1, 2, 3)).double().numpy()
+    return (alike * (2 * common + c2) / (spread + c2)).mean(dim=(1, 2, 3)).numpy()
 
 
 @lru_cache(maxsize=8)
 def _blur_matrix(size: int) -> torch.Tensor:
     """Gaussian weights (size - WINDOW + 1, size) of each window that fits along an axis."""
-    offsets = torch.arange(WINDOW, dtype=torch.float32) - WINDOW // 2
+    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    matrix = torch.zeros(size - WINDOW + 1, size)
+    matrix = torch.zeros(size - WINDOW + 1, size, dtype=torch.float64)
     for row in range(len(matrix)):
         matrix[row, row : row + WINDOW] = weights / weights.sum()
     return matrix

@@ -58,7 +58,7 @@ def choose_tasks(
         elif targets == "random":
             tasks.append(_draw_concept(concepts, int(unit), source, seed, layer))
         else:
-            found = [find_concept(concepts, target) for target in targets]
+            found = list(dict.fromkeys(find_concept(concepts, target) for target in targets))
             _check_target(found, source, unit, layer, rows.at[unit, "label"])
             tasks += [Task(int(unit), source, number) for number in found if number != source]
     return tasks

@@ -66,7 +66,8 @@ def _whole_pixels(maps, thresholds, size):
     # Rounding may lift a plateau at the threshold above it; a map of no larger cell has no mask.
     thresholds = torch.where(maps.amax(dim=(1, 2)) > thresholds, thresholds, torch.inf)
     if maps.shape[1:] != size:
-        maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]  # (P, Hs, Ws)
+        # One channel each: with many channels torch picks another kernel, and the last bits depend on P.
+        maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (P, Hs, Ws)
     return (maps > thresholds[:, None, None]).flatten(1).nonzero(as_tuple=True)
 
 
