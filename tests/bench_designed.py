@@ -45,7 +45,7 @@ class Bench:
     """A probe, one layer of a network, its clean dissection, and how long that took."""
 
     def __init__(self, folder: Path, kind: str, layer: str, images: int, size: int, options):
-        from nemesis.corruption.designed import Layer
+        from nemesis.corruption.layer import Layer
         from nemesis.devices import choose_batch, choose_device
         from nemesis.dissection.dissect import load_concepts
         from nemesis.models.registry import build_network
@@ -225,12 +225,25 @@ def compare_runs(folder: Path, options):
         units = [int(row["unit"]) for row in csv.DictReader(stream) if int(row["number"])][:32]
     target = f"{place}/designed/pgd-6-untargeted-segmentation/dissection.csv"
     together = call_workflow(folder, options, units, target)
+    many = peak_mb(folder)
     singles = [call_workflow(folder, options, [unit], target) for unit in units[: options.single_runs]]
     alone = statistics.mean(singles) * len(units)
     print(
         f"{len(units)} units of tinyvgg conv5 in one run of the workflow: {together:.1f} s; as {len(units)} runs of"
         f" one unit: {alone:.1f} s ({len(singles)} of them timed), {alone / together:.1f} times as long"
     )
+    for rule, peak in peak_mb(folder).items():
+        print(f"peak memory of {rule}: {peak:.0f} MB for one unit, {many[rule]:.0f} MB for {len(units)}")
+
+
+def peak_mb(folder: Path) -> dict[str, float]:
+    """Peak memory of the jobs of the last run, from their benchmark files."""
+    peaks = {}
+    for rule in ("poison_images", "dissect_designed"):
+        (path,) = (folder / "benchmarks" / rule).rglob("*.tsv")
+        with open(path, newline="") as stream:
+            peaks[rule] = float(next(csv.DictReader(stream, delimiter="\t"))["max_rss"])
+    return peaks
 
 
 def call_workflow(folder: Path, options, units: list[int], target: str) -> float:

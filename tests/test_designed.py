@@ -11,8 +11,9 @@ from designed_layer import LAYER, UNITS, tiny_network, tiny_reader
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.collateral import measure_collateral
 from nemesis.corruption.compare import compare_storages
-from nemesis.corruption.designed import COLUMNS, CURVE, Layer, dissect_designed
+from nemesis.corruption.designed import COLUMNS, CURVE, dissect_designed
 from nemesis.corruption.export import POISONED, export_poison
+from nemesis.corruption.layer import Layer
 from nemesis.corruption.minimum import Bracket, find_minimum
 from nemesis.corruption.plan import EMPTY, plan_rows, survey_probe, take_shard
 from nemesis.corruption.poison import Subject, attack_rows

@@ -9,7 +9,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
-from workflow_runs import CONFIG, LITE, NOISE, TRAINED, assert_same
+from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, TRAINED, UNTARGETED, assert_same
 
 from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import noisy_images
@@ -64,7 +64,7 @@ def test_everything_is_there_and_the_summary_was_printed(finished):
     for layer, units in LAYERS.items():
         assert f"{layer} " in summary and f" of {units}" in summary
     logs = list((place.folder / "logs").rglob("*.log"))
-    assert len(logs) == sum(finished.ended.jobs.values()) == 12
+    assert len(logs) == sum(finished.ended.jobs.values()) == 26
     assert [log for log in logs if "done in" not in log.read_text()] == []
     assert len(list((place.folder / "benchmarks").rglob("*.tsv"))) == len(logs)
 
@@ -176,6 +176,38 @@ def test_tables(finished):
         assert row["low"] <= row["manipulated"] <= row["high"]
 
 
+def test_designed_artifacts(finished):
+    place = finished.place.folder / UNTARGETED
+    store = zarr.open_group(place / "poison.zarr", mode="r")
+    count = store["image"].shape[0]
+    poison = read_store(
+        place / "poison.zarr",
+        delta=("int8", (count, 3, 64, 64), ["row", "channel", "y", "x"]),
+        unit=("int32", (count,), ["row"]),
+        image=("int32", (count,), ["row"]),
+        source=("int32", (count,), ["row"]),
+        target=("int32", (count,), ["row"]),
+    )
+    attrs = store.attrs
+    assert (attrs["eps"], attrs["steps"], attrs["seed"]) == (6, 10, CONFIG["seed"])
+    assert attrs["alpha"] == pytest.approx(1.2)
+    clean = zarr.open_group(finished.place.folder / "results/probes/drawn/probe.zarr", mode="r")["images"][...]
+    stored = clean[poison["image"]].astype(int) + poison["delta"]
+    assert stored.min() >= 0 and stored.max() <= 255 and np.abs(poison["delta"]).max() == 6
+    table = read_csv(place / "dissection.csv")
+    wanted = ["unit", "clean_label", "clean_iou", "source", "target", "label", "category", "iou", "source_iou"]
+    wanted += ["target_iou", "manipulated", "target_hit", "n_poisoned", "fraction_poisoned", "linf", "threshold"]
+    assert set(wanted) <= set(table)
+    assert list(table["unit"]) == sorted(set(poison["unit"])) and len(table) == 2
+    assert (table["n_poisoned"] == np.bincount(poison["unit"])[table["unit"]]).all()
+    assert table["n_poisoned"].max() <= 2 and (table["linf"] <= 6).all()  # 10% of 24 images
+    assert list(table["manipulated"].astype(bool)) == list(table["label"] != table["source"])
+    assert not read_csv(place / "storage.csv").query("storage == 'lossless'")["control_manipulated"].astype(bool).any()
+    assert list(read_csv(place / "collateral.csv")["unit"]) == list(table["unit"])
+    minimum = pd.read_csv(finished.place.folder / DESIGNED / "minimum_epsilon-pgd-segmentation.csv")
+    assert ((minimum["minimum_epsilon"] <= 6) == table["manipulated"].astype(bool)).all()
+
+
 def dissect_again(folder, out, batch: int):
     """The main job by calls of the library, at another batch size: noise's record, clean and noisy tables by layer."""
     probe = open_probe(folder / "results/probes/drawn/probe.zarr")
@@ -228,12 +260,19 @@ def test_batch_size_changes_no_noise_no_label_and_hardly_an_iou(finished, tmp_pa
 
 CLEAN_JOBS = {"compute_thresholds": 2, "dissect": 2}
 NOISE_JOBS = {"extract_noisy_drawn_lite": 1, "dissect_noise_drawn_lite": 1}
+AGAIN_JOBS = {"dissect_designed": 2, "compare_storage": 1, "measure_collateral": 2, "minimum_epsilon": 1}
+ATTACK_JOBS = {"poison_images": 4, "gather_poison": 2} | AGAIN_JOBS
+PLOT_JOBS = {"plot_tables": 1, "plot_designed": 1}
+SHOWN_JOBS = PLOT_JOBS | {"plot_unit": 1}
+REDRAWN_JOBS = {"plot_designed": 1, "plot_unit": 1}
 EDITS = {
-    "nemesis/scoring/intervals.py": {"plot_tables": 1},
-    "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
-    "nemesis/corruption/noise.py": NOISE_JOBS | {"plot_tables": 1},
+    "nemesis/scoring/intervals.py": PLOT_JOBS,
+    "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS,
+    "nemesis/corruption/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS,
+    "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS,
+    "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1},
     "nemesis/models/training.py": {"train_tinyvgg": 1},
-    "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | {"plot_tables": 1},
+    "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS,
 }
 
 

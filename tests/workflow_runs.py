@@ -220,6 +220,8 @@ STOPS = {
     "measure_collateral": f"{UNTARGETED}/collateral.csv",
     "minimum_epsilon": f"{DESIGNED}/minimum_epsilon-pgd-segmentation.csv",
     "plot_tables": "results/tables/figure_2b.csv",
+    "plot_designed": "results/tables/budget.csv",
+    "plot_unit": "results/figures/figure_3.png",
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.corruption.designed import Layer
+from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import ALL
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.redissect import Change

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.designed import Layer, group_tasks
+from nemesis.corruption.designed import group_tasks
+from nemesis.corruption.layer import Layer
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.quality import MEASURES
 from nemesis.corruption.rows import change_of, poisoned_images, show_rows, unchanged_images

@@ -1,17 +1,15 @@
 """Labels of attacked units, beside the clean ones and the controls."""
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import ALL, budget_images
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.quality import MEASURES
-from nemesis.corruption.redissect import Redissected, redissect
 from nemesis.corruption.rows import Shown, change_of, poisoned_images, random_images, show_rows
-from nemesis.dissection.dissect import Concepts
 from nemesis.progress import Progress
 
 SHOWN_BYTES = 2**28  # maps of poisoned images held at once
@@ -21,28 +19,6 @@ COLUMNS += ["fraction_poisoned", *MEASURES, "threshold", "clean_threshold", "fix
 COLUMNS += ["fixed_target_iou", "fixed_manipulated", "fixed_target_hit"]
 COLUMNS += ["noise_label", "noise_iou", "noise_manipulated"]
 CURVE = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", "manipulated", "target_hit"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer's clean dissection and what it takes to repeat it.
-
-    `table` is the clean dissection.csv, `thresholds` (U,) and `areas` (L,) those of the clean run.
-    """
-
-    name: str
-    maps: object
-    table: pd.DataFrame
-    thresholds: np.ndarray
-    areas: np.ndarray
-    probe: object
-    concepts: Concepts
-    device: object
-    settings: dict
-
-    def redissect(self, changes) -> Redissected:
-        """Dissect changes of this layer's units."""
-        return redissect(changes, self.maps, self.probe, self.concepts, self.areas, self.device, self.settings)
 
 
 def dissect_designed(

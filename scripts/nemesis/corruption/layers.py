@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.designed import Layer
+from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import EMPTY, Plan, plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import NEEDS_RESIDUE, write_poison

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.corruption.designed import Layer
+from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import Plan, select_tasks
 from nemesis.corruption.poison import Subject, attack_rows, round_inside
 from nemesis.corruption.redissect import Change

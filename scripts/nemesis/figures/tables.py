@@ -1,10 +1,12 @@
 """Tables over all experiments: CSV for programs, Markdown for readers."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from nemesis.dissection.select import select_units
+from nemesis.figures.attacks import choose_setting, name_setting
 from nemesis.files import atomic_file, write_csv
 from nemesis.scoring.shares import summarise_noise, summarise_null
 
@@ -60,17 +62,17 @@ def read_table(path) -> pd.DataFrame:
 
 
 def format_share(value: float, low: float, high: float, n: int) -> str:
-    """A share as `12% [8, 17], n=80`; a dash when there is no unit."""
-    if not n:
+    """A share as `12% [8, 17], n=80`; a dash when there is no unit or no share."""
+    if not n or math.isnan(value):
         return "-"
     return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}], n={n:.0f}"
 
 
-def write_table(table: pd.DataFrame, csv_path, markdown_path):
-    """Write a table as CSV (full precision) and as Markdown (rounded)."""
+def write_table(table: pd.DataFrame, csv_path, markdown_path, show=None):
+    """Write a table as CSV (full precision) and as Markdown (rounded, or as `show(table)` has it)."""
     write_csv(table, csv_path)
     with atomic_file(markdown_path) as partial:
-        Path(partial).write_text(to_markdown(table), encoding="utf-8")
+        Path(partial).write_text(to_markdown(show(table) if show else table), encoding="utf-8")
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -86,22 +88,46 @@ def _cell(value) -> str:
     return str(value).replace("|", "\\|")
 
 
-def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, paths) -> str:
-    """The demo's end: one line a layer, and where the tables and figures are."""
+def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, paths, designed: pd.DataFrame | None = None) -> str:
+    """The demo's end: one line a layer, the same for the attacked layers, and where tables and figures are."""
     shown = labels[PLACE].copy()
     shown["labelled"] = [f"{a} of {b}" for a, b in zip(labels["labelled"], labels["units"], strict=True)]
     if noise is not None and len(noise):
         kind, fraction = noise["kind"].iloc[0], noise["fraction"].max()
         whole = noise[(noise["kind"] == kind) & (noise["fraction"] == fraction)]
         for std, part in whole.groupby("std"):
-            cells = part.set_index(PLACE)[["manipulated", "low", "high", "units"]]
-            column = f"{kind} {std:g}"
-            shown[column] = [format_share(*cells.loc[tuple(place)].to_list()) for place in shown[PLACE].to_numpy()]
+            shown[f"{kind} {std:g}"] = _show_shares(part, shown, ["manipulated", "low", "high", "units"])
     churn = zip(labels["null_churn"], labels["null_low"], labels["null_high"], labels["labelled"], strict=True)
     shown["null churn"] = [format_share(*values) for values in churn]
     title = "Share of labelled units whose label changed, with 95% interval.\n"
     title += "Null churn: the same without any corruption, on resampled clean images.\n\n"
-    return title + shown.to_string(index=False) + "\n\n" + "\n".join(map(str, paths)) + "\n"
+    text = title + shown.to_string(index=False) + "\n\n"
+    if designed is not None and len(designed):
+        text += _summarise_designed(designed)
+    return text + "\n".join(map(str, paths)) + "\n"
+
+
+def _summarise_designed(designed: pd.DataFrame) -> str:
+    """One line an attacked layer at the largest eps: each mode, and noise of the same size."""
+    chosen = choose_setting(designed)
+    chosen = chosen[chosen["eps"] == chosen["eps"].max()]
+    shown, first = chosen[PLACE].drop_duplicates().reset_index(drop=True), chosen["mode"].iloc[0]
+    for mode, part in chosen.groupby("mode", sort=False):
+        shown[mode] = _show_shares(part, shown, ["manipulated", "low", "high", "units"])
+    same = ["noise_manipulated", "noise_low", "noise_high", "units"]
+    shown["noise, same size"] = _show_shares(chosen[chosen["mode"] == first], shown, same)
+    churn = ["null_churn", "null_low", "null_high", "units"]
+    shown["null churn"] = _show_shares(chosen[chosen["mode"] == first], shown, churn)
+    fraction = 100 * chosen["fraction_poisoned"].max()
+    title = f"Designed corruption ({name_setting(chosen)}), eps {chosen['eps'].iloc[0]:g}/255"
+    title += f", at most {fraction:.3g}% of the images" if fraction > 0 else ""
+    return f"{title}: the same share of the attacked units.\n\n{shown.to_string(index=False)}\n\n"
+
+
+def _show_shares(part: pd.DataFrame, shown: pd.DataFrame, names: list[str]) -> list[str]:
+    """The shares of a part of a table, as text, in the order of the places of `shown`."""
+    cells = part.set_index(PLACE)[names]
+    return [format_share(*cells.loc[tuple(place)].to_list()) for place in shown[PLACE].to_numpy()]
 
 
 def select_kinds(noise: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,202 @@
+"""Figure 3 of the paper: one unit before and after its label was changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from nemesis.dissection.stored import open_maps
+from nemesis.dissection.upsample import upsample
+from nemesis.figures.attacks import read_rows
+from nemesis.figures.noise import STYLE
+from nemesis.figures.panels import write_message
+from nemesis.probes.probe import Probe, open_probe
+from nemesis.stores import open_store, read
+
+TOP = 5  # images in a row
+SHARED = -1  # task of a row that is poisoned for every task at once
+DIMMED = 0.45  # brightness outside of the mask
+POISONED = "#D55E00"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image (H, W, 3) in [0, 1] and the unit's mask on it (H, W)."""
+
+    number: int
+    image: np.ndarray
+    mask: np.ndarray
+    poisoned: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """A unit whose label was changed; `rows` are (title, pictures), `curve` has eps, source_iou, iou and label."""
+
+    unit: int
+    row: pd.Series
+    poisoned: int
+    images: int
+    rows: list[tuple[str, list[Picture]]]
+    curve: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """What an attack did to one unit's images: numbers (R,), differences (R, 3, H, W) in 1/255 and maps (R, h, w)."""
+
+    image: np.ndarray
+    delta: np.ndarray
+    maps: np.ndarray
+
+    def place(self, number: int) -> int | None:
+        """Row of an image; None when it was left clean."""
+        found = np.flatnonzero(self.image == number)
+        return int(found[0]) if len(found) else None
+
+
+def choose_task(table: pd.DataFrame) -> int | None:
+    """Line of the manipulated unit with the highest clean IoU in a designed/.../dissection.csv; None without one."""
+    changed = table.reset_index(drop=True)
+    changed = changed[changed["manipulated"] == 1]
+    return int(changed["clean_iou"].idxmax()) if len(changed) else None
+
+
+def gather_example(files, eps: list[float]) -> Example | None:
+    """Read what the figure shows; None when no unit was manipulated at the largest eps.
+
+    `files` has probe, maps, tally, clean, tables (ascending eps), poison and poisoned_maps, those of
+    the largest eps. The differences are those that the attack stored in 8 bits.
+    """
+    tables = [read_rows(path) for path in files.tables]
+    task = choose_task(tables[-1])
+    if task is None:
+        return None
+    row, probe = tables[-1].iloc[task], open_probe(Path(files.probe).parent)
+    unit, maps = int(row["unit"]), open_maps(Path(files.maps).parent)
+    poisoned = read_poisoned(Path(files.poison).parent, Path(files.poisoned_maps).parent, task)
+    clean_max = read(maps.max, slice(unit, unit + 1))[0].astype(np.float32)
+    new_max = clean_max.copy()
+    new_max[poisoned.image] = poisoned.maps.max(axis=(1, 2))
+    before, after = rank_images(clean_max), rank_images(new_max)
+    show = Show(unit, probe, maps, poisoned)
+    rows = [
+        (f"its {len(before)} strongest images, clean", show.clean(before, row["clean_threshold"])),
+        ("the same images in the corrupted probe", show.corrupted(before, row["threshold"])),
+        (f"its {len(after)} strongest images in the corrupted probe", show.corrupted(after, row["threshold"])),
+    ]
+    curve = trace_iou(Path(files.tally).parent, files.clean, tables, eps, task)
+    return Example(unit, row, len(poisoned.image), probe.count, rows, curve)
+
+
+def read_poisoned(poison_path, maps_path, task: int) -> Poisoned:
+    """The rows of a task from a poison.zarr and from the activations.zarr beside it (in the same order)."""
+    poison, shown = open_store(poison_path), open_store(maps_path)
+    of_row = read(poison["task"])
+    rows = np.flatnonzero((of_row == task) | (of_row == SHARED))
+    span = slice(int(rows[0]), int(rows[-1]) + 1)  # rows of a task are consecutive
+    maps = read(shown["maps"], span)
+    return Poisoned(read(poison["image"], span), read(poison["delta"], span), maps[:, task] if maps.ndim == 4 else maps)
+
+
+def rank_images(highest: np.ndarray) -> np.ndarray:
+    """Numbers of the images with the highest activation, highest first; ties by number."""
+    return np.lexsort((np.arange(len(highest)), -highest))[:TOP]
+
+
+@dataclass(frozen=True)
+class Show:
+    """Pictures of a unit's images."""
+
+    unit: int
+    probe: Probe
+    maps: object
+    poisoned: Poisoned
+
+    def clean(self, numbers, threshold: float) -> list[Picture]:
+        """Images as they are, with the mask above the threshold."""
+        return [self._picture(int(number), threshold, None) for number in numbers]
+
+    def corrupted(self, numbers, threshold: float) -> list[Picture]:
+        """Images of the corrupted probe: the poisoned ones changed, the others as they are."""
+        return [self._picture(int(number), threshold, self.poisoned.place(int(number))) for number in numbers]
+
+    def _picture(self, number: int, threshold: float, place: int | None) -> Picture:
+        image = self.probe.images(number, number + 1)[0].astype(np.int16)
+        if place is None:
+            cells = self.maps.read(slice(number, number + 1), slice(self.unit, self.unit + 1))[0, 0]
+        else:
+            image, cells = image + self.poisoned.delta[place], self.poisoned.maps[place]
+        mask = upsample(cells, tuple(self.probe.size)) > np.float32(threshold)
+        pixels = image.clip(0, 255).transpose(1, 2, 0) / 255
+        return Picture(number, pixels, mask, place is not None)
+
+
+def trace_iou(tally_path, clean_path, tables, eps, task: int) -> pd.DataFrame:
+    """IoU of the clean label and of the label found, over eps; at 0 of the label found at the largest eps."""
+    tally, rows = open_store(tally_path), [table.iloc[task] for table in tables]
+    unit, last = int(rows[0]["unit"]), rows[-1]["label"]
+    clean = pd.read_csv(clean_path, keep_default_na=False).set_index("unit").loc[unit]
+    iou = read(tally["iou"], slice(unit, unit + 1))[0]
+    new = list(tally.attrs["concepts"]).index(last) if last else 0
+    lines = [{"eps": 0.0, "source_iou": iou[int(clean["number"])], "iou": iou[new], "label": last}]
+    names = ("source_iou", "iou", "label")
+    lines += [{"eps": size} | {name: row[name] for name in names} for size, row in zip(eps, rows, strict=True)]
+    return pd.DataFrame(lines)
+
+
+@style.context(STYLE)
+def plot_example(example: Example | None, place, eps: float):
+    """Draw the figure; one line of text when there is no example. `place` is (probe, model, layer)."""
+    probe, model, layer = place
+    where = f"{layer} of {model} on {probe}"
+    if example is None:
+        return write_message(f"{where}: no unit was manipulated at eps {eps:g}/255")
+    row = example.row
+    figure = Figure(figsize=(8.4, 4.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(5, 2.6))
+    for part, (title, pictures) in zip(left.subfigures(3, 1), example.rows, strict=True):
+        part.suptitle(title, fontsize=8)
+        for axes, picture in zip(part.subplots(1, TOP, squeeze=False)[0], pictures, strict=False):
+            draw_picture(axes, picture)
+    draw_iou(right.subplots(), example.curve, row["source"])
+    names = [name or "no label" for name in (row["source"], row["label"])]
+    title = f"Unit {example.unit}, {where}: {names[0]} (IoU {row['clean_iou']:.3f}) → {names[1]} ({row['iou']:.3f})"
+    title += (
+        f"\neps {eps:g}/255, {example.poisoned} of {example.images} images poisoned (framed); bright: the unit's mask"
+    )
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def draw_picture(axes, picture: Picture):
+    """An image, dark outside of the unit's mask; a poisoned one has a frame."""
+    shade = np.where(picture.mask, 1, DIMMED)[:, :, None]
+    axes.imshow(picture.image * shade, interpolation="nearest")
+    if picture.mask.any() and not picture.mask.all():
+        axes.contour(picture.mask, [0.5], colors="#F0E442", linewidths=0.8)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(f"{picture.number}{', poisoned' if picture.poisoned else ''}", fontsize=6.5, labelpad=2)
+    for spine in axes.spines.values():
+        spine.set(visible=picture.poisoned, color=POISONED, linewidth=2)
+
+
+def draw_iou(axes, curve: pd.DataFrame, source: str):
+    """IoU over eps; a label found on the way that is not the last one is written beside its point."""
+    last = curve["label"].iloc[-1]
+    axes.plot(curve["eps"], curve["source_iou"], marker="o", color="#0072B2", label=f"before: {source or 'no label'}")
+    axes.plot(curve["eps"], curve["iou"], marker="s", color=POISONED, label=f"after: {last or 'no label'}")
+    for _, point in curve.iterrows():
+        if point["label"] != last:
+            text = point["label"] or "no label"
+            place = (point["eps"], point["iou"])
+            axes.annotate(text, place, (5, -9), textcoords="offset points", fontsize=7)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(curve["eps"], [f"{eps:g}" for eps in curve["eps"]])
+    axes.set_xlabel("eps (1/255), 0: clean")
+    axes.set_title("IoU with its labels", fontsize=8)
+    axes.legend(fontsize=7, loc="best")
