@@ -38,6 +38,9 @@ NOISES = list_noises(config)
 DESIGNED = config.get("designed", {})
 DESIGNS = list_designs(config)
 DRAWS = config["noise"]["seeds"] if NOISES else []
+SETTING = "results/{probe}/{model}/{layer}/designed/{method}-{eps}-{mode}-{masks}"
+ATTACK = "{probe}/{model}/{layer}/{method}-{mode}-{masks}"
+CLEAN = "results/{probe}/{model}/{layer}/clean"
 # A machine with one GPU runs one such job at a time (profiles/default sets gpu=1).
 GPU = int(wants_gpu(config["device"]))
 
@@ -105,3 +108,38 @@ def find_model_files(wildcards):
     spec = config["models"][wildcards.model]
     files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
     return [path for path in files if path and path != "random" and Path(path).exists()]
+
+
+def find_attack_files(wildcards):
+    """What a job needs to attack or dissect again the units of a layer."""
+    place = {name: wildcards[name] for name in ("probe", "model", "layer")}
+    paths = {
+        "probe": "results/probes/{probe}/probe.zarr/zarr.json",
+        "concepts": "results/probes/{probe}/concepts.csv",
+        "weights": "results/models/{model}/weights.safetensors",
+        "maps": f"{CLEAN}/activations.zarr/zarr.json",
+        "clean": f"{CLEAN}/dissection.csv",
+        "thresholds": f"{CLEAN}/thresholds.csv",
+        "tally": f"{CLEAN}/tally.zarr/zarr.json",
+    }
+    return {name: path.format(**place) for name, path in paths.items()}
+
+
+def for_each_eps(path):
+    """A path for every eps of an attack."""
+    return [path.replace("{eps}", format_eps(eps)) for eps in DESIGNED.get("eps", [0])]
+
+
+def choose_units(wildcards):
+    """The units of the experiment that a layer belongs to."""
+    return next(
+        extraction.units[wildcards.layer]
+        for extraction in EXTRACTIONS
+        if (extraction.probe, extraction.model) == (wildcards.probe, wildcards.model)
+        and wildcards.layer in extraction.layers
+    )
+
+
+def attack_settings(*names):
+    """The keys of the designed section on which a job depends."""
+    return {name: DESIGNED[name] for name in names if name in DESIGNED}

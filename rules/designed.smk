@@ -1,49 +1,9 @@
-SETTING = "results/{probe}/{model}/{layer}/designed/{method}-{eps}-{mode}-{masks}"
-ATTACK = "{probe}/{model}/{layer}/{method}-{mode}-{masks}"
-CLEAN = "results/{probe}/{model}/{layer}/clean"
-
-
 wildcard_constraints:
     method="pgd|fgsm",
     eps="[0-9.e-]+",
     mode="untargeted|targeted|shared",
     masks="segmentation|baseline",
     shard="[0-9]+",
-
-
-def find_attack_files(wildcards):
-    """What a job needs to attack or dissect again the units of a layer."""
-    place = {name: wildcards[name] for name in ("probe", "model", "layer")}
-    paths = {
-        "probe": "results/probes/{probe}/probe.zarr/zarr.json",
-        "concepts": "results/probes/{probe}/concepts.csv",
-        "weights": "results/models/{model}/weights.safetensors",
-        "maps": f"{CLEAN}/activations.zarr/zarr.json",
-        "clean": f"{CLEAN}/dissection.csv",
-        "thresholds": f"{CLEAN}/thresholds.csv",
-        "tally": f"{CLEAN}/tally.zarr/zarr.json",
-    }
-    return {name: path.format(**place) for name, path in paths.items()}
-
-
-def for_each_eps(path):
-    """A path for every eps of an attack."""
-    return [path.replace("{eps}", format_eps(eps)) for eps in DESIGNED.get("eps", [0])]
-
-
-def choose_units(wildcards):
-    """The units of the experiment that a layer belongs to."""
-    return next(
-        extraction.units[wildcards.layer]
-        for extraction in EXTRACTIONS
-        if (extraction.probe, extraction.model) == (wildcards.probe, wildcards.model)
-        and wildcards.layer in extraction.layers
-    )
-
-
-def attack_settings(*names):
-    """The keys of the designed section on which a job depends."""
-    return {name: DESIGNED[name] for name in names if name in DESIGNED}
 
 
 # What every job that runs a network again is told.
@@ -216,8 +176,9 @@ rule minimum_epsilon:
     input:
         unpack(find_attack_files),
         known=[
-            SETTING.replace("{eps}", format_eps(eps)).replace("{mode}", "untargeted")
-            + "/dissection.csv"
+            f"{SETTING}/dissection.csv".replace("{eps}", format_eps(eps)).replace(
+                "{mode}", "untargeted"
+            )
             for eps in KNOWN_EPS
         ],
     output:

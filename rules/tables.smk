@@ -1,108 +1,28 @@
-# What there is to show of the designed corruption follows from the config.
-ATTACKED = [
-    vars(extraction) | {"layers": layers}
-    for extraction in EXTRACTIONS
-    if (
-        layers := [
-            layer
-            for layer in extraction.layers
-            if DESIGNED.get("layers") == "all" or layer in DESIGNED.get("layers", [])
-        ]
-    )
-]
-MODES = DESIGNED.get("modes", [])
-# Storage is compared for the untargeted attack, collateral damage for the shared one too.
-COMPARED, WATCHED = (
-    [
-        design
-        for design in DESIGNS
-        if design.mode in ([mode for mode in MODES if mode in modes] or MODES)
-        and design.eps in DESIGNED.get(key, {}).get("eps", [])
-    ]
-    for key, modes in (
-        ("compare_storage", ["untargeted"]),
-        ("collateral", ["untargeted", "shared"]),
-    )
+from nemesis.figures.outputs import (
+    choose_designs,
+    controlled_designs,
+    describe_designs,
+    design_files,
+    figure_files,
+    layer_folder,
+    list_attacked,
+    list_bisected,
+    list_figures,
+    list_tables,
+    table_files,
 )
-BISECTED = (
-    [
-        {"method": method, "masks": masks}
-        for method in DESIGNED["methods"]
-        for masks in DESIGNED["masks"]
-    ]
-    if "minimum_epsilon" in DESIGNED
-    else []
-)
-EACH = {"untargeted", "targeted"} & set(MODES)
-# Table or figure: is there anything to put into it?
-SHOWN = {
-    "designed": DESIGNS,
-    "table_2": EACH
-    and "pgd" in DESIGNED["methods"]
-    and "segmentation" in DESIGNED["masks"],
-    "figure_4": EACH,
-    "figure_6": "untargeted" in MODES,
-    "targeted": "targeted" in MODES,
-    "budget": DESIGNED.get("budgets"),
-    "minimum_epsilon": BISECTED,
-    "minimum_epsilon_curve": BISECTED,
-    "storage": COMPARED,
-    "collateral": WATCHED,
-    "shared": "shared" in MODES,
-}
-NOT_DRAWN = {"designed", "table_2", "minimum_epsilon_curve"}
-DESIGNED_TABLES = [name for name, found in SHOWN.items() if found]
-DESIGNED_FIGURES = [name for name in DESIGNED_TABLES if name not in NOT_DRAWN]
+
 NOISE_TABLES = ["noise", "figure_2a", "figure_2b", "noise_kinds"] if NOISES else []
 NOISE_FIGURES = ["figure_2a", "figure_2b"] if NOISES else []
+# What there is to show of the designed corruption follows from the config.
+ATTACKED = list_attacked(EXTRACTIONS, DESIGNED)
+COMPARED = controlled_designs(DESIGNS, DESIGNED, "compare_storage")
+WATCHED = controlled_designs(DESIGNS, DESIGNED, "collateral")
+BISECTED = list_bisected(DESIGNED)
+DESIGNED_TABLES = list_tables(DESIGNED)
+DESIGNED_FIGURES = list_figures(DESIGNED)
 # The last of the two rules that make tables writes the summary.
 SUMMARY = ["results/tables/summary.txt"]
-
-
-def table_files(names):
-    """The files of tables by name."""
-    return [
-        f"results/tables/{name}.{ending}" for name in names for ending in ("csv", "md")
-    ]
-
-
-def figure_files(names):
-    """The files of figures by name."""
-    return [
-        f"results/figures/{name}.{ending}"
-        for name in names
-        for ending in ("svg", "png")
-    ]
-
-
-def design_files(designs, name):
-    """A file of each of some designs, for every attacked layer."""
-    return [
-        path
-        for design in designs
-        for path in attacked_layers(f"designed/{design.name}/{name}")
-    ]
-
-
-def describe_designs(designs):
-    """Designs as a script takes them."""
-    return [vars(design) | {"name": design.name} for design in designs]
-
-
-def choose_designs():
-    """One kind of attack at every eps, ascending: untargeted pgd with segmentation masks, if there is such."""
-    order = {
-        "mode": ["untargeted", "targeted", "shared"],
-        "method": ["pgd", "fgsm"],
-        "masks": ["segmentation", "baseline"],
-    }
-    chosen = sorted(DESIGNS, key=lambda design: design.eps)
-    for name, values in order.items():
-        best = min((getattr(design, name) for design in chosen), key=values.index)
-        chosen = [design for design in chosen if getattr(design, name) == best]
-    return chosen
-
-
 TABLES = table_files(["labels", *NOISE_TABLES, *DESIGNED_TABLES]) + SUMMARY
 FIGURES = figure_files([*NOISE_FIGURES, *DESIGNED_FIGURES])
 if DESIGNS:
@@ -151,17 +71,25 @@ if DESIGNS:
             labels="results/tables/labels.csv",
             noise="results/tables/noise.csv" if NOISES else [],
             null_churn=attacked_layers("clean/null_churn.csv"),
-            dissection=design_files(DESIGNS, "dissection.csv"),
-            budget=design_files(DESIGNS, "budget.csv"),
-            storage=design_files(COMPARED, "storage.csv"),
-            collateral=design_files(WATCHED, "collateral.csv"),
-            minimum=[
-                path
-                for setting in BISECTED
-                for path in attacked_layers(
-                    "designed/minimum_epsilon-{method}-{masks}.csv".format(**setting)
-                )
-            ],
+            dissection=design_files(
+                ATTACKED, [design.name for design in DESIGNS], "dissection.csv"
+            ),
+            budget=design_files(
+                ATTACKED, [design.name for design in DESIGNS], "budget.csv"
+            ),
+            storage=design_files(
+                ATTACKED, [design.name for design in COMPARED], "storage.csv"
+            ),
+            collateral=design_files(
+                ATTACKED, [design.name for design in WATCHED], "collateral.csv"
+            ),
+            minimum=design_files(
+                ATTACKED,
+                [
+                    f"minimum_epsilon-{setting['method']}-{setting['masks']}.csv"
+                    for setting in BISECTED
+                ],
+            ),
         output:
             table_files(DESIGNED_TABLES),
             figure_files(DESIGNED_FIGURES),
@@ -197,10 +125,8 @@ if DESIGNS:
             "../scripts/plot_designed.py"
 
     # One unit is shown: of the last attacked layer of the first (probe, model) with one.
-    SHOW = "results/{probe}/{model}/{layer}".format(
-        **ATTACKED[0] | {"layer": ATTACKED[0]["layers"][-1]}
-    )
-    SHOWN_DESIGNS = choose_designs()
+    SHOW = layer_folder(ATTACKED[0], ATTACKED[0]["layers"][-1])
+    SHOWN_DESIGNS = choose_designs(DESIGNS)
 
     rule plot_unit:
         """Figure 3: one unit before and after its label was changed."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nemesis.config import Design
+from nemesis.config import Design, Extraction
 from nemesis.corruption.collateral import COLUMNS as COLLATERAL
 from nemesis.corruption.compare import COLUMNS as STORAGE
 from nemesis.corruption.designed import COLUMNS as DISSECTION
@@ -38,6 +38,15 @@ from nemesis.figures.designed_tables import (
     table_2,
 )
 from nemesis.figures.noise import save_figure
+from nemesis.figures.outputs import (
+    choose_designs,
+    controlled_designs,
+    design_files,
+    list_attacked,
+    list_bisected,
+    list_figures,
+    list_tables,
+)
 from nemesis.figures.panels import spread
 from nemesis.figures.report import PLOTS, write_report
 from nemesis.figures.tables import summary_text, to_markdown
@@ -490,6 +499,49 @@ def test_nothing_to_draw_is_said(name):
     columns = ["probe", "model", "layer", "method", "eps", "mode", "masks", "shared", "untargeted"]
     text = " ".join(found.get_text() for found in plot(pd.DataFrame(columns=columns)).texts)
     assert "nothing to draw" in text
+
+
+SECTION = {"modes": ["untargeted"], "methods": ["pgd"], "masks": ["segmentation"], "budgets": [0.1]}
+
+
+def test_outputs_follow_from_the_config():
+    whole = SECTION | {"modes": ["untargeted", "targeted", "shared"]}
+    whole |= {"minimum_epsilon": {}, "compare_storage": {}, "collateral": {}}
+    assert set(list_tables(whole)) == set(TABLES)
+    assert set(list_figures(whole)) == set(PLOTS)
+    assert list_tables({}) == list_figures({}) == []
+    assert list_tables(SECTION) == ["designed", "table_2", "figure_4", "figure_6", "budget"]
+    assert "table_2" not in list_tables(SECTION | {"methods": ["fgsm"]})
+    assert list_tables(SECTION | {"modes": ["shared"], "budgets": []}) == ["designed", "shared"]
+    assert list_figures(SECTION | {"modes": ["targeted"]}) == ["figure_4", "targeted", "budget"]
+
+
+def test_attacked_layers_and_their_files():
+    extractions = [Extraction("p", "a", ("x", "y"), {}), Extraction("p", "b", ("z",), {})]
+    found = list_attacked(extractions, {"layers": ["y"]})
+    assert found == [{"probe": "p", "model": "a", "layers": ["y"]}]
+    assert [line["layers"] for line in list_attacked(extractions, {"layers": "all"})] == [["x", "y"], ["z"]]
+    assert list_attacked(extractions, {}) == []
+    assert design_files(found, ["n"], "d.csv") == ["results/p/a/y/designed/n/d.csv"]
+    assert design_files(found, ["m.csv"]) == ["results/p/a/y/designed/m.csv"]
+
+
+def test_which_attacks_are_looked_at_again():
+    modes, masks = ["shared", "targeted", "untargeted"], ["baseline", "segmentation"]
+    designs = [Design(*kind) for kind in itertools.product(["fgsm", "pgd"], [6, 2], modes, masks)]
+    assert [design.name for design in choose_designs(designs)] == [
+        *("pgd-2-untargeted-segmentation", "pgd-6-untargeted-segmentation")
+    ]
+    assert [design.mode for design in choose_designs(designs[:2])] == ["shared"]
+    section = {"modes": modes, "collateral": {"eps": [6]}}
+    found = controlled_designs(designs, section, "collateral")
+    assert {(design.mode, design.eps) for design in found} == {("shared", 6), ("untargeted", 6)}
+    assert controlled_designs(designs, section, "compare_storage") == []
+    targeted = controlled_designs(designs, section | {"modes": ["targeted"]}, "collateral")
+    assert {design.mode for design in targeted} == {"targeted"}
+    assert controlled_designs([], {}, "collateral") == []
+    assert list_bisected(SECTION) == list_bisected({}) == []
+    assert list_bisected(SECTION | {"minimum_epsilon": {}}) == BISECTED
 
 
 # Figure 3: 4 images of 8 x 8, maps of 2 x 2, units 0 to 2; unit 2 is attacked on images 1 and 3.

@@ -3,15 +3,17 @@
 import logging
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from designed_layer import store_maps
 
 from nemesis import stores
 from nemesis.dissection import extract
 from nemesis.dissection.extract import ImageSource, extract_activations
-from nemesis.dissection.stored import open_maps
+from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
 
 COUNT = 20
@@ -241,3 +243,13 @@ def test_float_images_reach_the_network_unchanged(tmp_path):
 
     extract_all(make_source(images), tmp_path, run, batch=2)
     np.testing.assert_array_equal(torch.cat(seen).numpy(), images)
+
+
+@pytest.mark.parametrize("images", [slice(0, 12), slice(3, 9), slice(11, 12)])
+def test_units_are_read_by_number(tiny, tmp_path, images):
+    maps = store_maps(tiny.probe, tmp_path / "maps.zarr")
+    units = [4, 0, 3, 0]
+    expected = maps.read(slice(0, 12))[units, images]
+    for chunk in (1, 2, 5):
+        with mock.patch.object(StoredMaps, "unit_chunk", chunk):
+            assert (maps.read_units(images, units) == expected).all()

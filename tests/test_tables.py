@@ -170,6 +170,7 @@ def test_summary(results):
 def test_shares_as_text():
     assert format_share(0.125, 0.08, 0.171, 80) == "12% [8, 17], n=80"
     assert format_share(math.nan, math.nan, math.nan, 0) == "-"
+    assert format_share(math.nan, math.nan, math.nan, 80) == "-"
 
 
 def test_markdown():
@@ -186,3 +187,6 @@ def test_written_tables_are_read_again(tmp_path):
     assert again["label"].tolist() == ["", "NA", "null"]
     assert again["iou"].tolist() == pytest.approx([1 / 3, 0.0, 1e-9], rel=1e-15)
     assert (tmp_path / "t.md").read_text().count("\n") == 5
+    write_table(table, tmp_path / "s.csv", tmp_path / "s.md", show=lambda shown: shown[["iou"]])
+    assert (tmp_path / "s.md").read_text().startswith("| iou |")
+    assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()

@@ -1,6 +1,7 @@
 """Bad input, damaged stores and full disks end a run with one line, and leave nothing that a later run would trust."""
 
 import copy
+import csv
 import os
 import resource
 import subprocess
@@ -258,3 +259,39 @@ def test_full_disk(tmp_path, workflow, mount, full):
     assert place.rests() == []
     mount(folder, "20m")
     place.finish(files[0])
+
+
+# Attack: what is asked for, and what the line says.
+ATTACKS = {
+    "no such unit": ({"units": [7, 40]}, ["blocks.4 has no unit 40; it has units 0 to 39"]),
+    "target that no image contains": (
+        {"targets": [{"category": "object", "name": "unicorn"}]},
+        ["designed.targets: the probe has no concept object 'unicorn'"],
+    ),
+    "less than an image": ({"max_fraction": 0.01}, ["designed.max_fraction: 0.01 of 24 images is none; raise it"]),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_attacks(finished, tmp_path_factory):
+    return finished.place.copied(tmp_path_factory.mktemp("bad-attacks") / "place")
+
+
+@pytest.mark.parametrize("case", ATTACKS)
+def test_bad_attack(bad_attacks, case):
+    changes, parts = ATTACKS[case]
+    bad_attacks.configure(designed={"eps": [6], "modes": ["targeted"], "layers": ["blocks.4"]} | changes)
+    store = f"{LITE}/blocks.4/designed/pgd-6-targeted-segmentation/poison.zarr"
+    assert_refused(bad_attacks.run(f"{store}/zarr.json"), *parts)
+    assert not bad_attacks.exists(store)
+
+
+def test_target_that_is_the_source(bad_attacks):
+    table = bad_attacks.folder / LITE / "blocks.4/clean/dissection.csv"
+    row = next(csv.DictReader(table.read_text().splitlines()))
+    target = {"category": row["category"], "name": row["label"]}
+    changes = {"eps": [6], "modes": ["targeted"], "layers": ["blocks.4"], "units": [0], "targets": [target]}
+    bad_attacks.configure(designed=changes)
+    store = f"{LITE}/blocks.4/designed/pgd-6-targeted-segmentation/poison.zarr"
+    parts = ["designed.targets: layer blocks.4, unit 0 is called", "already; name another target"]
+    assert_refused(bad_attacks.run(f"{store}/zarr.json"), *parts)

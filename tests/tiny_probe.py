@@ -157,3 +157,6 @@ class ArrayMaps:
 
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         return self.maps[units, images]
+
+    def read_units(self, images: slice, units) -> np.ndarray:
+        return self.maps[np.asarray(units), images]

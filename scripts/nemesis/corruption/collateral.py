@@ -36,8 +36,8 @@ def measure_collateral(
         span = slice(int(rows[0]), int(rows[-1]) + 1)
         spared = {of.unit for of in poison.tasks} if shared else {task.unit}
         labelled = layer.table[(layer.table["iou"] >= layer.settings["min_iou"]) & ~layer.table["unit"].isin(spared)]
-        designed = _count_changed(layer, poison, reader, span, poisoned_images(poison, storage), labelled, batch)
-        control = _count_changed(layer, poison, reader, span, noise, labelled, batch)
+        corruptions = (poisoned_images(poison, storage), noise)
+        designed, control = _count_changed(layer, poison, reader, span, corruptions, labelled, batch)
         line = [-1 if shared else task.unit, layer.concepts.names[task.target], len(rows), len(labelled)]
         lines.append(
             [*line, designed, control, *_compare_classes(layer, poison, reader, span, storage, noise, batch, classes)]
@@ -46,19 +46,24 @@ def measure_collateral(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _count_changed(layer: Layer, poison: Poison, reader, span: slice, corrupt: Corrupt, labelled, batch: int) -> int:
-    """How many of the labelled units change their label when the images of the span are corrupted."""
-    units = torch.tensor(labelled["unit"].to_list(), device=layer.device)
+def _count_changed(layer: Layer, poison: Poison, reader, span: slice, corruptions, labelled, batch: int) -> list[int]:
+    """How many of the labelled units change their label under each corruption of the span's images."""
     if not len(labelled):
-        return 0
-    maps = []
-    with reader, torch.inference_mode():
-        for images in _corrupted(layer, poison, span, corrupt, batch):
-            found = reader.read(torch.from_numpy(images))[layer.name][:, units]
-            maps.append(found.cpu().numpy().astype(layer.maps.maps.dtype))
-    joined = np.concatenate(maps)  # (P, U', h, w)
-    changes = [Change(int(unit), poison.image[span], joined[:, place]) for place, unit in enumerate(units.tolist())]
-    return int((layer.redissect(changes).numbers != labelled["number"].to_numpy()).sum())
+        return [0] * len(corruptions)
+    units = torch.tensor(labelled["unit"].to_list(), device=layer.device)
+    changes = []
+    for corrupt in corruptions:
+        maps = []
+        with reader, torch.inference_mode():
+            for images in _corrupted(layer, poison, span, corrupt, batch):
+                found = reader.read(torch.from_numpy(images))[layer.name][:, units]
+                maps.append(found.cpu().numpy().astype(layer.maps.maps.dtype))
+        joined = np.concatenate(maps)  # (P, U', h, w)
+        changes += [
+            Change(int(unit), poison.image[span], joined[:, place]) for place, unit in enumerate(units.tolist())
+        ]
+    numbers = layer.redissect(changes).numbers.reshape(len(corruptions), -1)
+    return (numbers != labelled["number"].to_numpy()).sum(axis=1).tolist()
 
 
 def _corrupted(layer: Layer, poison: Poison, span: slice, corrupt: Corrupt, batch: int):

@@ -57,7 +57,8 @@ def redissect(changes: list[Change], clean, probe, concepts: Concepts, areas, de
     for first, last in blocks(len(units), max(1, MAP_BYTES // per_unit)):
         chosen = [index for index, change in enumerate(changes) if change.unit in units[first:last]]
         group = [changes[index] for index in chosen]
-        base = {unit: clean.read(slice(0, clean.count), slice(unit, unit + 1))[0] for unit in units[first:last]}
+        maps = clean.read_units(slice(0, clean.count), units[first:last])
+        base = dict(zip(units[first:last], maps, strict=True))
         thresholds[chosen] = [find_threshold(change, base[change.unit], settings) for change in group]
         parts.append(_tally_changes(group, base, thresholds[chosen], probe, concepts, device))
         order += chosen

@@ -38,9 +38,17 @@ class StoredMaps:
         return read(self.maps, units, images)
 
     def read_units(self, images: slice, units) -> np.ndarray:
-        """Maps of some units by number, (U', B, h, w)."""
-        found = {unit: self.read(images, slice(int(unit), int(unit) + 1))[0] for unit in np.unique(units)}
-        return np.stack([found[unit] for unit in units])
+        """Maps of some units by number, in any order, (U', B, h, w); each chunk is read once."""
+        units = np.asarray(units, np.int64)
+        found = np.empty((len(units), images.stop - images.start, *self.maps.shape[2:]), self.maps.dtype)
+        step = self.unit_chunk
+        for chunk in np.unique(units // step):
+            rows = np.flatnonzero(units // step == chunk)
+            for start in range(images.start, images.stop, self.block):
+                span = slice(start, min(start + self.block, images.stop))
+                part = self.read(span, slice(int(chunk) * step, (int(chunk) + 1) * step))
+                found[rows, start - images.start : span.stop - images.start] = part[units[rows] - chunk * step]
+        return found
 
 
 def open_maps(path) -> StoredMaps:

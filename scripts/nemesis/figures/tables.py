@@ -111,13 +111,13 @@ def _summarise_designed(designed: pd.DataFrame) -> str:
     """One line an attacked layer at the largest eps: each mode, and noise of the same size."""
     chosen = choose_setting(designed)
     chosen = chosen[chosen["eps"] == chosen["eps"].max()]
-    shown, first = chosen[PLACE].drop_duplicates().reset_index(drop=True), chosen["mode"].iloc[0]
+    shown, modes = chosen[PLACE].drop_duplicates().reset_index(drop=True), chosen["mode"].unique().tolist()
     for mode, part in chosen.groupby("mode", sort=False):
         shown[mode] = _show_shares(part, shown, ["manipulated", "low", "high", "units"])
+    first = chosen[chosen["mode"] == ("untargeted" if "untargeted" in modes else modes[0])]
     same = ["noise_manipulated", "noise_low", "noise_high", "units"]
-    shown["noise, same size"] = _show_shares(chosen[chosen["mode"] == first], shown, same)
-    churn = ["null_churn", "null_low", "null_high", "units"]
-    shown["null churn"] = _show_shares(chosen[chosen["mode"] == first], shown, churn)
+    shown["noise, same size"] = _show_shares(first, shown, same)
+    shown["null churn"] = _show_shares(first, shown, ["null_churn", "null_low", "null_high", "units"])
     fraction = 100 * chosen["fraction_poisoned"].max()
     title = f"Designed corruption ({name_setting(chosen)}), eps {chosen['eps'].iloc[0]:g}/255"
     title += f", at most {fraction:.3g}% of the images" if fraction > 0 else ""
