@@ -148,7 +148,8 @@ def run_attack(network, prepare_attack, published, stores, camvid):
         subject, plan, expected = prepare_attack(block, name)
         unit, layer = plan.tasks[0].unit, LAYERS[block]
         eps = np.full(len(plan), expected["eps"] * 255)  # attacks.json has it rounded to 6 decimals, as it was used
-        with LayerReader(network, [layer], "cpu") as reader:
+        # The published code's memory layout: other kernels change last bits, and sign steps amplify them (up to 4%).
+        with LayerReader(network, [layer], "cpu", channels_last=False) as reader:
             attack = Recorder(METHODS["fgsm" if "fgsm" in name else "pgd"](reader, layer))
             images = np.concatenate([part for _, _, part in attack_rows(attack, plan, subject, eps, BATCH)])
             with torch.inference_mode():
@@ -220,8 +221,6 @@ def test_average_activation_after_the_attack(block, name, run_attack, camvid):
     found = np.array([sums.sum() / pixels.sum(), (sums[pixels > 0] / pixels[pixels > 0]).mean()])
     expected = np.array(result.expected["avg_act"]["float"]["source"])
     difference = np.abs(found - expected) / np.abs(expected)
-    if "softiou" in name:  # its cost is one ratio over the batch; the mean over pictures is none of its terms
-        difference = difference[:1]
     print(f"{block} {name}: activation {found}, differs by {difference.max():.2%}")
     assert difference.max() < 0.02
 
