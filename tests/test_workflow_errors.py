@@ -23,7 +23,7 @@ def use_probes(place, names):
     probes = {name: {"kind": "broden", "path": name} for name in names}
     models = {"lite": CONFIG["models"]["lite"]}
     experiments = [{"probe": name, "model": "lite", "layers": ["blocks.2"]} for name in names]
-    place.configure(probes=probes, models=models, experiments=experiments)
+    place.configure(probes=probes, models=models, experiments=experiments, designed=None)
 
 
 # Config: what is wrong, and what the line says.
@@ -134,7 +134,7 @@ def bad_models(finished, tmp_path_factory):
     models["odd"] = {"kind": "efficientnet_lite1"}
     wanted = {"broken": "0", "odd": "blocks.2", "lite": "blocks.99"}
     experiments = [{"probe": "drawn", "model": model, "layers": [layer]} for model, layer in wanted.items()]
-    place.configure(models=models, experiments=experiments)
+    place.configure(models=models, experiments=experiments, designed=None)
     return place, place.run("--keep-going")
 
 

@@ -131,8 +131,9 @@ class Place:
         return Place(workflow or self.workflow, folder)
 
     def configure(self, **changes):
-        """Write CONFIG with some sections replaced."""
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(copy.deepcopy(CONFIG) | changes, sort_keys=False))
+        """Write CONFIG with some sections replaced, or left out (None)."""
+        config = {name: part for name, part in (copy.deepcopy(CONFIG) | changes).items() if part is not None}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def remove(self, *names: str):
         """Remove files, and folders whole, below the working directory."""
