@@ -51,7 +51,7 @@ def test_clean_images_come_back(smooth):
 
 
 def test_published_truncates(monkeypatch, noisy):
-    monkeypatch.setattr(storage, "_through_jpeg", lambda image, quality: image)
+    monkeypatch.setattr(storage, "_through_jpeg", lambda image, quality, path: image)
     clean = add_noise(EVERY_LEVEL, "none", 0, 0, 0)
     np.testing.assert_array_equal(store_image(clean, "published"), EVERY_LEVEL)
     image = np.array([0, 0.9, 1.1, 254.99, 255]).astype(np.float32).reshape(1, 1, 5) / 255
