@@ -15,4 +15,5 @@ with job(snakemake.log[0], snakemake.threads):
     stores = {eps: Path(path).parent for eps, path in zip(params.designed["eps"], snakemake.output.poison, strict=True)}
     with open_reader(layer, files, params, pad=False) as (reader, batch):
         attack = METHODS[wildcards.method](reader, layer.name, params.designed["steps"])
-        poison_layer(layer, subject, plan, attack, batch, stores, params, (files.probe, files.weights, files.clean))
+        inputs = (files.probe, files.weights, files.clean)
+        poison_layer(layer.name, subject, plan, attack, batch, stores, params, inputs)

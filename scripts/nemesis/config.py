@@ -67,6 +67,7 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
     _fill_defaults(config, schema, schema)
     _check_experiments(config, where)
     _check_designed(config, where)
+    _check_milan(config, where)
     return config
 
 
@@ -108,6 +109,15 @@ def list_designs(config: dict) -> list[Design]:
     return [Design(*values) for values in itertools.product(*parts)]
 
 
+def list_exemplar_designs(config: dict) -> list[Design]:
+    """Every setting of the designed corruption of exemplars (MILAN)."""
+    designed = config.get("milan", {}).get("designed")
+    if not designed:
+        return []
+    parts = [designed[key] for key in ("methods", "eps", "modes")]
+    return [Design(*values, "exemplars") for values in itertools.product(*parts)]
+
+
 def wants_gpu(device: str) -> bool:
     """Does a job on this `device` take a GPU? With auto: where this machine has an NVIDIA driver."""
     return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
@@ -143,19 +153,56 @@ def _check_designed(config: dict, where: str):
     designed = config.get("designed")
     if not designed:
         return
-    layers = {layer for experiment in config["experiments"] for layer in experiment["layers"]}
-    for layer in [] if designed["layers"] == "all" else designed["layers"]:
-        if layer not in layers:
-            raise InputError(
-                f"{where}: designed.layers: no experiment has layer '{layer}'{_suggest(layer, layers)};"
-                f" they have {', '.join(sorted(layers))}"
-            )
+    _check_layers(config, "designed", where)
     for key in ("compare_storage", "collateral"):
         for eps in designed.get(key, {}).get("eps", ()):
             if eps not in designed["eps"]:
                 raise InputError(f"{where}: designed.{key}.eps: {eps:g} is not in designed.eps; add it there")
     if designed["objective"] == "soft_iou" and "shared" in designed["modes"]:
         raise InputError(f"{where}: designed.objective: soft_iou is for one unit; leave `shared` out of designed.modes")
+
+
+def _check_layers(config: dict, section: str, where: str):
+    """The layers that a section names must be those of an experiment."""
+    layers = {layer for experiment in config["experiments"] for layer in experiment["layers"]}
+    for layer in [] if config[section]["layers"] == "all" else config[section]["layers"]:
+        if layer not in layers:
+            raise InputError(
+                f"{where}: {section}.layers: no experiment has layer '{layer}'{_suggest(layer, layers)};"
+                f" they have {', '.join(sorted(layers))}"
+            )
+
+
+def _check_milan(config: dict, where: str):
+    milan = config.get("milan")
+    if not milan:
+        return
+    _check_layers(config, "milan", where)
+    name = milan["captioner"].get("probe")
+    if name is not None and config["probes"].get(name, {}).get("kind") != "minibroden":
+        raise InputError(
+            f"{where}: milan.captioner.probe: '{name}' is not a probe of kind minibroden{_suggest(name, config['probes'])};"
+            " only its regions come with descriptions"
+        )
+    if name is not None and any(experiment["probe"] == name for experiment in config["experiments"]):
+        raise InputError(
+            f"{where}: milan.captioner.probe: units are explained on '{name}' too; train on one drawn differently"
+            " (probes: {kind: minibroden, draw: 1})"
+        )
+    if "noise" in milan:
+        if not config.get("noise"):
+            raise InputError(f"{where}: milan.noise needs the section noise, for its kinds and sizes; add it")
+        highest = max(config["noise"]["fractions"])
+        if max(milan["noise"]["fractions"]) > highest:
+            raise InputError(
+                f"{where}: milan.noise.fractions: {max(milan['noise']['fractions']):g} is above the largest of"
+                f" noise.fractions, {highest:g}; raise that"
+            )
+    if milan["threshold"] == "calibrated" and milan["captioner"]["kind"] != "regions":
+        raise InputError(
+            f"{where}: milan.threshold: only a captioner of kind regions brings pairs to calibrate on;"
+            " give a number (0.642 with roberta-large, as published) or {pairs: your.csv}"
+        )
 
 
 def _order(error):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nemesis.corruption.classes import contains_class, top_classes
 from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import ALL
 from nemesis.corruption.poisoned import Poison
@@ -75,32 +76,13 @@ def _corrupted(layer: Layer, poison: Poison, span: slice, corrupt: Corrupt, batc
 
 def _compare_classes(layer: Layer, poison: Poison, reader, span, storage, noise, batch, classes):
     """Poisoned images whose top-1 class changed, by design and by noise, and accuracy before and after."""
-    clean = _top_classes(reader, _corrupted(layer, poison, span, lambda rows, images, numbers: images, batch))
+    clean = top_classes(reader, _corrupted(layer, poison, span, lambda rows, images, numbers: images, batch))
     if clean is None:
         return None, None, None, None
-    attacked = _top_classes(reader, _corrupted(layer, poison, span, poisoned_images(poison, storage), batch))
-    random = _top_classes(reader, _corrupted(layer, poison, span, noise, batch))
+    attacked = top_classes(reader, _corrupted(layer, poison, span, poisoned_images(poison, storage), batch))
+    random = top_classes(reader, _corrupted(layer, poison, span, noise, batch))
     counts = [int((clean != attacked).sum()), int((clean != random).sum())]
     if classes is None:
         return *counts, None, None
-    right = [_contains(layer.probe, poison.image[span], classes[top]).mean() for top in (clean, attacked)]
+    right = [contains_class(layer.probe, poison.image[span], classes[top]).mean() for top in (clean, attacked)]
     return *counts, *map(float, right)
-
-
-def _top_classes(reader, batches) -> np.ndarray | None:
-    """Most likely class of each image, or None when the network does not end in (B, classes)."""
-    found = []
-    with torch.inference_mode():
-        for images in batches:
-            output = reader.network.module(reader.normalise(torch.from_numpy(images)))
-            if not isinstance(output, torch.Tensor) or output.ndim != 2:
-                return None
-            found.append(output.argmax(dim=1).cpu().numpy())
-    return np.concatenate(found)
-
-
-def _contains(probe, numbers, concepts) -> np.ndarray:
-    """Does image numbers[b] contain concepts[b]? bool (B,)"""
-    labels = probe.take_labels(numbers)
-    inside = (labels == concepts[:, None, None, None]).any(axis=(1, 2, 3))
-    return inside | (probe.scalars[numbers] == concepts[:, None]).any(axis=1)

@@ -46,15 +46,18 @@ def open_layer(files, params, name: str) -> Layer:
     )
 
 
-def prepare_reader(layer: Layer, files, params, pad: bool) -> tuple[LayerReader, int]:
-    """The network up to the layer, and its batch size; `pad` fills the last batch, so that its size is the same."""
+def prepare_reader(layer, files, params, pad: bool) -> tuple[LayerReader, int]:
+    """The network up to a layer (with `name`, `probe` and `device`), and its batch size.
+
+    `pad` fills the last batch, so that its size is the same.
+    """
     batch = choose_batch(params.batch, layer.probe.size, layer.device)
     network = build_network(params.model, params.spec, Path(files.weights))
     return LayerReader(network, [layer.name], layer.device, pad_to=batch if pad else 0), batch
 
 
 @contextlib.contextmanager
-def open_reader(layer: Layer, files, params, pad: bool):
+def open_reader(layer, files, params, pad: bool):
     """The same reader, inside its `with` block."""
     reader, batch = prepare_reader(layer, files, params, pad)
     with reader:
@@ -90,17 +93,19 @@ def plan_attack(layer: Layer, concepts_path, params, mode: str, masks: str) -> t
     return subject, plan_rows(tasks, survey, *limits)
 
 
-def poison_layer(layer: Layer, subject: Subject, plan: Plan, attack, batch: int, stores: dict, params, inputs):
-    """Write a poison.zarr for every eps of `stores` {eps: path}."""
+def poison_layer(name: str, subject: Subject, plan: Plan, attack, batch: int, stores: dict, params, inputs):
+    """Write a poison.zarr of the layer `name` for every eps of `stores` {eps: path}."""
     designed = params.designed
     residue = bool(set(NEEDS_RESIDUE) & storages_of(designed))
-    chunk = max(1, CHUNK_BYTES // (3 * int(np.prod(layer.probe.size))))
+    chunk = max(1, CHUNK_BYTES // (3 * int(np.prod(subject.probe.size))))
     attrs = {"method": type(attack).__name__, "masks": subject.masks}
-    attrs |= {"objective": subject.objective, "steps": attack.steps, "seed": params.seed, "layer": layer.name}
+    attrs |= {"objective": subject.objective, "steps": attack.steps, "seed": params.seed, "layer": name}
     for eps, path in stores.items():
         attacked = attack_rows(attack, plan, subject, np.full(len(plan), eps), batch)
         more = attrs | {"alpha": eps * attack.step_size}
-        write_poison(path, plan, layer.probe.size, eps, attacked, residue, chunk, sha256_json(designed), inputs, **more)
+        write_poison(
+            path, plan, subject.probe.size, eps, attacked, residue, chunk, sha256_json(designed), inputs, **more
+        )
         logging.info("eps %g: %d images of %d units", eps, len(plan), len(plan.tasks))
 
 

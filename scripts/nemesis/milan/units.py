@@ -17,16 +17,26 @@ def choose_units(setting, thresholds: pd.DataFrame, seed: int, layer: str) -> np
     Raises InputError when a listed unit does not exist or is dead, and when every unit is dead.
     """
     alive = thresholds.loc[~thresholds["dead"].astype(bool), "unit"].to_numpy()
-    if isinstance(setting, list):
-        for unit in setting:
-            if unit not in thresholds["unit"].to_numpy():
-                raise InputError(f"milan.units: layer {layer} has no unit {unit}; it has 0 to {len(thresholds) - 1}")
-            if unit not in alive:
-                raise InputError(f"milan.units: layer {layer}, unit {unit} is dead (never above its threshold)")
-        return np.sort(np.array(setting))
     if not len(alive):
         raise InputError(f"milan: every unit of layer {layer} is dead; leave the layer out of milan.layers")
+    return draw_units(setting, alive, "milan.units", seed, layer)
+
+
+def draw_units(setting, known: np.ndarray, key: str, seed: int, layer: str) -> np.ndarray:
+    """Of the units `known` (ascending): `all`, so many drawn with the seed, or a list; `key` is the config's."""
+    if isinstance(setting, list):
+        for unit in setting:
+            if unit not in known:
+                raise InputError(
+                    f"{key}: layer {layer}, unit {unit} does not exist, is dead or is not described;"
+                    f" there are {len(known)} to choose from: {_shorten(known)}"
+                )
+        return np.sort(np.array(setting))
     if setting == "all":
-        return alive
+        return known
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM, zlib.crc32(layer.encode())]))
-    return np.sort(rng.permutation(alive)[:setting])
+    return np.sort(rng.permutation(known)[:setting])
+
+
+def _shorten(numbers: np.ndarray, most: int = 20) -> str:
+    return ", ".join(map(str, numbers[:most])) + (" ..." if len(numbers) > most else "")

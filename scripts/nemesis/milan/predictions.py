@@ -1,0 +1,59 @@
+"""What the network itself says of a probe whose exemplars were poisoned (Figure 5 of Srivastava et al., ICCV 2023)."""
+
+import numpy as np
+import pandas as pd
+
+from nemesis.corruption.classes import contains_class, top_classes
+from nemesis.corruption.poisoned import Poison
+from nemesis.corruption.rows import poisoned_images
+from nemesis.progress import Progress
+from nemesis.stores import blocks
+
+COLUMNS = ["unit", "count", "n_images", "top1_changed", "clean_accuracy", "accuracy"]
+
+
+def predict_poisoned(
+    poison: Poison, reader, probe, storage: str, counts: list[int], batch: int, classes: np.ndarray | None = None
+) -> pd.DataFrame:
+    """One row a (unit, count): the probe of `n_images` with its `count` most influential images poisoned.
+
+    `top1_changed`: images whose most likely class changed; empty for a network that ends without
+    classes. `classes` (C,) are the concept numbers of the network's outputs where these are concepts of
+    the probe: then the accuracies are the shares of all images that contain the most likely one.
+    """
+    if not poison.tasks:
+        return pd.DataFrame(columns=COLUMNS)
+    wanted = np.arange(probe.count) if classes is not None else np.unique(poison.image)
+    clean = top_classes(reader, (probe.take_images(wanted[a:b]) for a, b in blocks(len(wanted), batch)))
+    right = None
+    if classes is not None and clean is not None:
+        right = np.concatenate(
+            [contains_class(probe, wanted[a:b], classes[clean[a:b]]) for a, b in blocks(len(wanted), batch)]
+        )
+    progress, lines = Progress("predict", len(poison.tasks)), []
+    for index, task in enumerate(poison.tasks):
+        rows = poison.rows_of(index)
+        numbers = poison.image[rows]
+        found = None if clean is None else top_classes(reader, _poisoned(poison, probe, rows, storage, batch))
+        for count in counts:
+            used = poison.rank[rows] < count
+            line = [task.unit, int(used.sum()), probe.count, None, None, None]
+            if clean is not None:
+                line[3] = int((clean[np.searchsorted(wanted, numbers)] != found)[used].sum())
+            if right is not None:
+                now = right.copy()
+                if used.any():
+                    now[numbers[used]] = contains_class(probe, numbers[used], classes[found[used]])
+                line[4:] = float(right.mean()), float(now.mean())
+            lines.append(line)
+        progress.add(1)
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _poisoned(poison: Poison, probe, rows: np.ndarray, storage: str, batch: int):
+    """The poisoned images of consecutive rows, batch by batch."""
+    corrupt = poisoned_images(poison, storage)
+    for first, last in blocks(len(rows), batch):
+        span = slice(int(rows[first]), int(rows[last - 1]) + 1)
+        numbers = poison.image[span]
+        yield corrupt(span, probe.take_images(numbers), numbers)
