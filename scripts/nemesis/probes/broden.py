@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from nemesis.errors import InputError
+from nemesis.probes.images import open_image
 
 CATEGORIES = ("object", "part", "scene", "texture", "color", "material")
+MISSING = "not found, but index.csv names it"
 
 
 @dataclass(frozen=True)
@@ -192,13 +193,13 @@ def _read_csv(path: Path, columns) -> list[dict]:
 
 
 def _decode_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    pixels = np.asarray(_open(path, "image", "RGB"))
+    pixels = np.asarray(open_image(path, "image", "RGB", MISSING))
     _check_size(path, "image", pixels.shape[:2], size)
     return pixels.transpose(2, 0, 1)  # (3, H, W)
 
 
 def _decode_plane(path: Path, size: tuple[int, int], known: np.ndarray) -> np.ndarray:
-    image = _open(path, "mask")
+    image = open_image(path, "mask", missing=MISSING)
     if image.mode not in ("RGB", "RGBA"):
         raise InputError(f"{path}: mask has mode {image.mode}; expected an RGB PNG with label = R + 256 G")
     pixels = np.asarray(image)
@@ -208,17 +209,6 @@ def _decode_plane(path: Path, size: tuple[int, int], known: np.ndarray) -> np.nd
         number = int(labels[~known[labels]][0])
         raise InputError(f"{path}: label number {number} is not in label.csv")
     return labels
-
-
-def _open(path: Path, kind: str, mode: str | None = None) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.convert(mode) if mode and image.mode != mode else image
-    except FileNotFoundError:
-        raise InputError(f"{path}: {kind} not found, but index.csv names it") from None
-    except Exception as error:
-        raise InputError(f"{path}: {kind} cannot be decoded ({error}); is it truncated?") from None
 
 
 def _check_size(path: Path, kind: str, size, expected):

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +22,24 @@ NO_CATEGORY = 255
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What a store holds of its N images beside pixels and label maps; sizes are (height, width) in px."""
+
+    names: Sequence[str]
+    splits: Sequence[str]
+    image_size: tuple[int, int]
+    label_size: tuple[int, int]
+    plane_category: np.ndarray  # uint8 (N, K): index into categories, NO_CATEGORY = none
+    scalars: np.ndarray  # uint16 (N, S): concept numbers, 0 = none
+    scalar_category: np.ndarray  # uint8 (N, S)
+
+
+@dataclass(frozen=True)
 class Probe:
-    """A stored probe: N images (3, H, W) uint8, label maps (K, Hs, Ws) and image-level labels (S,)."""
+    """A stored probe: N images (3, H, W) uint8, label maps (K, Hs, Ws) and image-level labels (S,).
+
+    K is 0 for a folder of images without masks.
+    """
 
     store: zarr.Group
 
@@ -52,6 +69,18 @@ class Probe:
     def scalars(self) -> np.ndarray:
         """Image-level labels, uint16 (N, S); 0 = none."""
         return read(self.store["scalars"])
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names of the images' classes; none where the probe is no folder of images with sub-folders."""
+        return list(self.store.attrs.get("class_names", ()))
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Index of each image's class into class_names, int32 (N,); -1 = none."""
+        if "classes" not in self.store:
+            return np.full(self.count, -1, np.int32)
+        return read(self.store["classes"])
 
     def images(self, start: int, stop: int) -> np.ndarray:
         """uint8 (B, 3, H, W)."""
@@ -83,9 +112,46 @@ def prepare_probe(root, store_path, concepts_path, splits=None, max_images=None,
     folder = read_broden(root, splits, max_images)
     tables = [Path(root) / name for name in ("index.csv", "label.csv", "category.csv")]
     with write_store(store_path, config_hash, tables, categories=list(folder.categories)) as group:
-        frequency, coverage = _write_arrays(group, folder)
-    _write_concepts(concepts_path, folder, frequency, coverage)
+        frequency, coverage = _write_broden(group, folder)
+    write_concepts(concepts_path, folder.concepts.values(), frequency, coverage)
     logging.info("%d images, %d concepts that occur", len(folder.rows), int((frequency > 0).sum()))
+
+
+def unlabelled_rows(names: Sequence[str], image_size: tuple[int, int]) -> Rows:
+    """Images in no split, without label planes and image-level labels."""
+    none = [()] * len(names)
+    return Rows(names, [""] * len(names), image_size, image_size, _pad(none, 0)[1], *_pad(none))
+
+
+def write_arrays(group, rows: Rows, decode):
+    """Fill a probe's store block by block with what `decode(start, stop, pool)` gives on a pool of threads.
+
+    It gives images uint8 (B, 3, H, W) and label maps uint16 (B, K, Hs, Ws).
+    """
+    count, planes = rows.plane_category.shape
+    block = block_size(3 * rows.image_size[0] * rows.image_size[1], count)
+    images = _add_images(group, "images", (count, 3, *rows.image_size), "uint8", block, "0 to 255, RGB")
+    labels = _add_images(group, "labels", (count, planes, *rows.label_size), "uint16", block, "concept")
+    save_array(group, "scalars", rows.scalars, ("image", "slot"), "concept number, 0 = none")
+    save_array(group, "scalar_category", rows.scalar_category, ("image", "slot"), "index into categories, 255 = none")
+    save_array(group, "plane_category", rows.plane_category, ("image", "plane"), "index into categories, 255 = none")
+    _save_text(group, "names", rows.names)
+    _save_text(group, "splits", rows.splits)
+    progress = Progress("decode", count)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start, stop in blocks(count, block):
+            images[start:stop], labels[start:stop] = decode(start, stop, pool)
+            progress.add(stop - start)
+
+
+def write_concepts(path, concepts=(), frequency=(), coverage=()):
+    """Write a concepts.csv: a row a broden.Concept, with frequency and coverage looked up by its number."""
+    with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["number", "name", "category", "frequency", "coverage"])
+        for concept in sorted(concepts, key=lambda concept: concept.number):
+            number = concept.number
+            writer.writerow([number, concept.name, concept.category, frequency[number], repr(float(coverage[number]))])
 
 
 def present_concepts(probe: Probe) -> tuple[np.ndarray, list[int]]:
@@ -111,32 +177,26 @@ def read_concepts(path) -> list[dict]:
         ]
 
 
-def _write_arrays(group, folder: BrodenFolder):
-    count, size = len(folder.rows), folder.image_size
-    planes = max(1, *(len(row.planes) for row in folder.rows)) if count else 1
-    scalars, scalar_category = _pad([row.scalars for row in folder.rows])
+def _write_broden(group, folder: BrodenFolder):
+    """Fill the store; how many images show each concept, and the sum of the shares that it covers there."""
+    planes = max(1, *(len(row.planes) for row in folder.rows)) if folder.rows else 1
     plane_category = _pad([[(c, 1) for c, _ in row.planes] for row in folder.rows], planes)[1]
+    names, splits = [row.image for row in folder.rows], [row.split for row in folder.rows]
+    scalars, scalar_category = _pad([row.scalars for row in folder.rows])
+    rows = Rows(names, splits, folder.image_size, folder.label_size, plane_category, scalars, scalar_category)
     _check_scalars(folder)
-    block = block_size(3 * size[0] * size[1], count)
-    images = _add_images(group, "images", (count, 3, *size), "uint8", block, "0 to 255, RGB")
-    labels = _add_images(group, "labels", (count, planes, *folder.label_size), "uint16", block, "concept")
-    save_array(group, "scalars", scalars, ("image", "slot"), "concept number, 0 = none")
-    save_array(group, "scalar_category", scalar_category, ("image", "slot"), "index into categories, 255 = none")
-    save_array(group, "plane_category", plane_category, ("image", "plane"), "index into categories, 255 = none")
-    _save_text(group, "names", [row.image for row in folder.rows])
-    _save_text(group, "splits", [row.split for row in folder.rows])
     length = 1 + max(folder.concepts, default=0)
     frequency, coverage = np.zeros(length, np.int64), np.zeros(length)
-    progress = Progress("decode", count)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start, stop in blocks(count, block):
-            images[start:stop] = decode_images(folder, start, stop, pool)
-            maps = decode_labels(folder, start, stop, planes, pool)
-            labels[start:stop] = maps
-            for number, area in _present(maps, scalars[start:stop], length):
-                frequency[number] += 1
-                coverage[number] += area
-            progress.add(stop - start)
+
+    def decode(start, stop, pool):
+        images = decode_images(folder, start, stop, pool)
+        labels = decode_labels(folder, start, stop, planes, pool)
+        for number, area in _present(labels, scalars[start:stop], length):
+            frequency[number] += 1
+            coverage[number] += area
+        return images, labels
+
+    write_arrays(group, rows, decode)
     return frequency, coverage
 
 
@@ -153,7 +213,7 @@ def _save_text(group, name: str, texts):
 
 def _pad(rows, width: int | None = None):
     """Ragged (category, value) pairs to two arrays (N, width), padded with 0 and NO_CATEGORY."""
-    width = width or max(1, *(len(row) for row in rows))
+    width = max(1, *(len(row) for row in rows)) if width is None else width
     values = np.zeros((len(rows), width), np.uint16)
     categories = np.full((len(rows), width), NO_CATEGORY, np.uint8)
     for index, row in enumerate(rows):
@@ -180,11 +240,3 @@ def _present(labels: np.ndarray, scalars: np.ndarray, length: int):
         areas[0] = 0
         for number in areas.nonzero()[0]:
             yield number, min(1.0, areas[number] / pixels)
-
-
-def _write_concepts(path, folder: BrodenFolder, frequency, coverage):
-    with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["number", "name", "category", "frequency", "coverage"])
-        for number, concept in sorted(folder.concepts.items()):
-            writer.writerow([number, concept.name, concept.category, frequency[number], repr(float(coverage[number]))])

@@ -1,0 +1,108 @@
+"""A folder of images without masks as a probing dataset; its sub-folders, if there are any, are classes."""
+
+import contextlib
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from nemesis.errors import InputError
+from nemesis.files import sha256_file, sha256_json
+from nemesis.probes.images import open_image
+from nemesis.probes.probe import unlabelled_rows, write_arrays, write_concepts
+from nemesis.probes.scan import class_of, scan_folder
+from nemesis.stores import save_array, write_store
+
+NO_CLASS = -1
+LONGEST = 100  # times the shorter side
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images by their paths below `root`, and the number of each one's class; NO_CLASS for those in the root."""
+
+    root: Path
+    names: tuple[str, ...]
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+def prepare_folder(root, store_path, concepts_path, size=224, resize=None, max_images=None, config_hash=""):
+    """Decode a folder of images into `store_path` (zarr) and `concepts_path` (a CSV without rows).
+
+    The store is that of `prepare_probe` with no label planes; `classes` int32 (N,) holds class numbers, the
+    attribute `class_names` their names. Images become size x size px, see `crop_image`; `resize` is the
+    shorter side before the crop (default: 256 for 224, and in proportion). Raises InputError that names the
+    folder or the image that is wrong.
+    """
+    resize = resize or default_resize(size)
+    if resize < size:
+        raise InputError(f"{root}: resize must be at least size, {size}, not {resize}")
+    folder = read_folder(root, max_images)
+    digests = {}
+
+    def decode(start, stop, pool):
+        found = list(pool.map(lambda name: _decode(folder.root / name, size, resize), folder.names[start:stop]))
+        digests.update(zip(folder.names[start:stop], (digest for _, digest in found), strict=True))
+        return np.stack([pixels for pixels, _ in found]), np.zeros((stop - start, 0, size, size), np.uint16)
+
+    with write_store(store_path, config_hash, categories=[], class_names=list(folder.class_names)) as group:
+        write_arrays(group, unlabelled_rows(folder.names, (size, size)), decode)
+        classes = np.array(folder.classes, np.int32)
+        save_array(group, "classes", classes, ("image",), "index into class_names, -1 = none")
+        group.attrs["created_from"] = {str(root): sha256_json(digests)}
+    write_concepts(concepts_path)
+    logging.info("%d images, %d classes, no masks", len(folder.names), len(folder.class_names))
+
+
+def read_folder(root, max_images: int | None = None) -> ImageFolder:
+    """List the images of a folder; they are not opened yet.
+
+    Classes are the sub-folders that hold an image, numbered in sorted order; a class holds what is in folders
+    below it, too. `max_images` keeps so many, evenly spaced in the sorted list. Raises InputError when there
+    is no image.
+    """
+    listing = scan_folder(root)
+    if listing.others:
+        endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in listing.others)
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+        logging.info("%s: left out %d files that are no images: %s", root, len(listing.others), kinds)
+    names = listing.images
+    class_names = sorted({class_of(name) for name in names} - {None})
+    if max_images and max_images < len(names):
+        names = tuple(names[index * len(names) // max_images] for index in range(max_images))
+    numbers = {None: NO_CLASS} | {name: number for number, name in enumerate(class_names)}
+    return ImageFolder(Path(root), names, tuple(numbers[class_of(name)] for name in names), tuple(class_names))
+
+
+def default_resize(size: int) -> int:
+    """Shorter side before the crop: 256 for 224 px, as ImageNet networks are evaluated, and in proportion."""
+    return round(size * 256 / 224)
+
+
+def crop_image(image: Image.Image, size: int, resize: int) -> Image.Image:
+    """The middle size x size px of an image whose shorter side was made `resize` px (bilinear, antialiased).
+
+    The longer side and the crop are rounded as by torchvision's Resize and CenterCrop.
+    """
+    width, height = image.size
+    short = min(width, height)
+    width, height = (resize if side == short else int(resize * side / short) for side in (width, height))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _decode(path: Path, size: int, resize: int) -> tuple[np.ndarray, str]:
+    """An image, uint8 (3, size, size), the right way up, and the sha256 of its file."""
+    image = open_image(path, "image", "RGB")
+    if max(image.size) > LONGEST * min(image.size):
+        width, height = image.size
+        raise InputError(f"{path}: image is {height}x{width} (height x width); expected a less narrow one")
+    with contextlib.suppress(Exception):  # an image with damaged EXIF data stays as it is
+        image = ImageOps.exif_transpose(image)
+    pixels = np.asarray(crop_image(image, size, resize))
+    return pixels.transpose(2, 0, 1), sha256_file(path)  # (3, S, S)
