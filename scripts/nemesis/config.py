@@ -10,6 +10,7 @@ import jsonschema
 import yaml
 
 from nemesis.errors import InputError
+from nemesis.probes.scan import check_folder
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Extraction:
     model: str
     layers: tuple[str, ...]
     units: dict  # layer -> all | number | list
+    dissected: bool = True  # the probe has masks
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,14 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
         raise InputError(f"{where}: {_explain(_deepest(errors[0]), schema)}")
     _fill_defaults(config, schema, schema)
     _check_experiments(config, where)
+    _check_folder_probes(config, where)
     _check_designed(config, where)
     _check_milan(config, where)
     return config
 
 
 def check_folders(config: dict, where: str = "config"):
-    """Raise InputError when the folder of a probe that an experiment needs has no index.csv."""
+    """Raise InputError when the folder of a probe that an experiment needs has no index.csv, or no image."""
     needed = {experiment["probe"] for experiment in config["experiments"]}
     needed |= {config["models"][experiment["model"]].get("probe") for experiment in config["experiments"]}
     for name, probe in config["probes"].items():
@@ -80,6 +83,16 @@ def check_folders(config: dict, where: str = "config"):
             raise InputError(
                 f"{where}: probes.{name}.path: {probe['path']} has no index.csv; expected a folder in Broden's layout"
             )
+        if name in needed and probe["kind"] == "folder":
+            try:
+                check_folder(probe["path"])
+            except InputError as error:
+                raise InputError(f"{where}: probes.{name}.path: {error}") from None
+
+
+def has_masks(config: dict, probe: str) -> bool:
+    """Does this probe have masks? A folder of images has none, so no unit is dissected on it."""
+    return config["probes"][probe]["kind"] != "folder"
 
 
 def list_extractions(config: dict) -> list[Extraction]:
@@ -88,7 +101,10 @@ def list_extractions(config: dict) -> list[Extraction]:
     for experiment in config["experiments"]:
         units = pairs.setdefault((experiment["probe"], experiment["model"]), {})
         units.update(dict.fromkeys(experiment["layers"], experiment["units"]))
-    return [Extraction(probe, model, tuple(units), units) for (probe, model), units in pairs.items()]
+    return [
+        Extraction(probe, model, tuple(units), units, has_masks(config, probe))
+        for (probe, model), units in pairs.items()
+    ]
 
 
 def list_noises(config: dict) -> list[Noise]:
@@ -149,6 +165,26 @@ def _check_experiments(config: dict, where: str):
             )
 
 
+def _check_folder_probes(config: dict, where: str):
+    """On a folder of images without masks nothing can be dissected, and no network trained."""
+    for name, probe in config["probes"].items():
+        if probe["kind"] == "folder" and probe.get("resize", probe["size"]) < probe["size"]:
+            raise InputError(f"{where}: probes.{name}.resize: {probe['resize']} is below size, {probe['size']}")
+    for name, model in config["models"].items():
+        if "probe" in model and not has_masks(config, model["probe"]):
+            raise InputError(f"{where}: models.{name}.probe: probe '{model['probe']}' has no masks to learn from")
+    if any(has_masks(config, experiment["probe"]) for experiment in config["experiments"]):
+        return
+    without = f"probe {config['experiments'][0]['probe']} has no masks"
+    if "milan" not in config:
+        raise InputError(f"{where}: nothing to do: {without}, so only the milan section can explain units on it")
+    if "designed" in config:
+        raise InputError(
+            f"{where}: designed: {without}, so units have no labels to change; leave the section out"
+            " (milan.designed attacks descriptions)"
+        )
+
+
 def _check_designed(config: dict, where: str):
     designed = config.get("designed")
     if not designed:
@@ -164,11 +200,14 @@ def _check_designed(config: dict, where: str):
 
 def _check_layers(config: dict, section: str, where: str):
     """The layers that a section names must be those of an experiment."""
-    layers = {layer for experiment in config["experiments"] for layer in experiment["layers"]}
+    every = config["experiments"]
+    experiments = [one for one in every if section != "designed" or has_masks(config, one["probe"])]
+    layers = {layer for experiment in experiments for layer in experiment["layers"]}
+    kind = "experiment" if experiments == every else "experiment on a probe with masks"
     for layer in [] if config[section]["layers"] == "all" else config[section]["layers"]:
         if layer not in layers:
             raise InputError(
-                f"{where}: {section}.layers: no experiment has layer '{layer}'{_suggest(layer, layers)};"
+                f"{where}: {section}.layers: no {kind} has layer '{layer}'{_suggest(layer, layers)};"
                 f" they have {', '.join(sorted(layers))}"
             )
 
@@ -181,8 +220,8 @@ def _check_milan(config: dict, where: str):
     name = milan["captioner"].get("probe")
     if name is not None and config["probes"].get(name, {}).get("kind") != "minibroden":
         raise InputError(
-            f"{where}: milan.captioner.probe: '{name}' is not a probe of kind minibroden{_suggest(name, config['probes'])};"
-            " only its regions come with descriptions"
+            f"{where}: milan.captioner.probe: '{name}' is not a probe of kind minibroden"
+            f"{_suggest(name, config['probes'])}; only its regions come with descriptions"
         )
     if name is not None and any(experiment["probe"] == name for experiment in config["experiments"]):
         raise InputError(

@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
+import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -67,7 +68,7 @@ def read_folder(root, max_images: int | None = None) -> ImageFolder:
     """
     listing = scan_folder(root)
     if listing.others:
-        endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in listing.others)
+        endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in listing.others)
         kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
         logging.info("%s: left out %d files that are no images: %s", root, len(listing.others), kinds)
     names = listing.images

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nemesis.errors import InputError
 
@@ -18,28 +18,31 @@ class Listing:
     others: tuple[str, ...]
 
 
+def check_folder(root):
+    """Raise InputError when `root` is no folder or no image lies in or below it."""
+    expected = f"expected a folder with images ({', '.join(sorted(ending[1:] for ending in SUFFIXES))})"
+    if not Path(root).is_dir():
+        raise InputError(f"{root}: not a folder; {expected}")
+    if not any(map(is_image, _walk(root))):
+        raise InputError(f"{root}: no image in or below it; {expected}")
+
+
 def scan_folder(root) -> Listing:
     """List a folder and what is below it; links are followed, hidden files and folders are not looked at.
 
-    An image is known by the ending of its name (SUFFIXES, in either case). Raises InputError when `root` is no
-    folder, holds no image, a folder cannot be read, or an image's name is not UTF-8.
+    Raises InputError when there is no image, a folder cannot be read, or an image's name is not UTF-8.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: not a folder; expected one with images ({_endings()})")
-    found = [_relative(root, entry) for entry in _walk(root)]
-    found.sort(key=lambda name: PurePosixPath(name).parts)
-    images = tuple(name for name in found if _is_image(name))
-    if not images:
-        raise InputError(f"{root}: none of the {len(found)} files in and below it is an image ({_endings()})")
+    check_folder(root)
+    names = sorted(_walk(root), key=lambda name: name.split("/"))
+    images = tuple(filter(is_image, names))
     for name in images:
-        if not _is_utf8(name):
+        if name.encode(errors="replace").decode() != name:
             raise InputError(f"{root}: the name {name!a} is not UTF-8; rename it")
-    return Listing(images, tuple(name for name in found if not _is_image(name)))
+    return Listing(images, tuple(name for name in names if not is_image(name)))
 
 
 def fingerprint(root) -> str:
-    """16 hex digits over name, size and time of change of every image: another set of images, another print."""
+    """16 hex digits over name, size and time of change of every image: other images, another print."""
     digest = hashlib.sha256()
     for name in scan_folder(root).images:
         try:
@@ -50,13 +53,18 @@ def fingerprint(root) -> str:
     return digest.hexdigest()[:16]
 
 
+def is_image(name: str) -> bool:
+    """Is this the name of an image, by its ending?"""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
 def class_of(name: str) -> str | None:
     """The first folder of an image's relative path; None where it lies in the root."""
     return name.split("/", 1)[0] if "/" in name else None
 
 
-def _walk(folder, above: frozenset = frozenset()):
-    """Yield the files below a folder; a link that leads back to a folder above is not followed."""
+def _walk(folder, before: str = "", above: frozenset = frozenset()):
+    """Yield the files below a folder, `before` their names; a link back to a folder above is not followed."""
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -68,22 +76,6 @@ def _walk(folder, above: frozenset = frozenset()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry.path, above | {real})
+            yield from _walk(entry.path, f"{before}{entry.name}/", above | {real})
         else:
-            yield entry
-
-
-def _relative(root: Path, entry: os.DirEntry) -> str:
-    return Path(entry.path).relative_to(root).as_posix()
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _is_utf8(name: str) -> bool:
-    return name.encode(errors="replace").decode() == name
-
-
-def _endings() -> str:
-    return ", ".join(sorted(ending.removeprefix(".") for ending in SUFFIXES))
+            yield before + entry.name
