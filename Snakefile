@@ -22,5 +22,6 @@ rule all:
     """Everything that the config asks for."""
     default_target: True
     input:
+        EXTRACTED,
         TABLES,
         FIGURES,

@@ -34,6 +34,8 @@ if workflow.is_main_process:
 
 
 EXTRACTIONS = list_extractions(config)
+# Units are dissected only where the probe has masks.
+DISSECTED = [extraction for extraction in EXTRACTIONS if extraction.dissected]
 NOISES = list_noises(config)
 DESIGNED = config.get("designed", {})
 DESIGNS = list_designs(config)
@@ -75,10 +77,10 @@ def layer_paths(extraction, path):
     ]
 
 
-def all_layers(path):
-    """A path below results/probe/model/layer/ for every layer of the config."""
+def dissected_layers(path):
+    """A path below results/probe/model/layer/ for every layer on a probe with masks."""
     return [
-        found for extraction in EXTRACTIONS for found in layer_paths(extraction, path)
+        found for extraction in DISSECTED for found in layer_paths(extraction, path)
     ]
 
 
@@ -87,7 +89,7 @@ def attacked_layers(path):
     wanted = DESIGNED.get("layers", [])
     return [
         found
-        for extraction in EXTRACTIONS
+        for extraction in DISSECTED
         for layer, found in zip(extraction.layers, layer_paths(extraction, path))
         if wanted == "all" or layer in wanted
     ]

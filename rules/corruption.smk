@@ -41,6 +41,9 @@ for extraction in EXTRACTIONS if NOISES else []:
         script:
             "../scripts/extract_noisy.py"
 
+
+for extraction in DISSECTED if NOISES else []:
+
     rule:
         name:
             f"dissect_noise_{extraction.probe}_{extraction.model}"

@@ -1,3 +1,11 @@
+# On a probe without masks units are only extracted; milan describes them.
+EXTRACTED = [
+    path
+    for extraction in EXTRACTIONS
+    if not extraction.dissected
+    for path in layer_paths(extraction, "clean/thresholds.csv")
+]
+
 for extraction in EXTRACTIONS:
 
     rule:
@@ -69,6 +77,8 @@ rule dissect:
         "logs/dissect/{probe}/{model}/{layer}.log",
     benchmark:
         "benchmarks/dissect/{probe}/{model}/{layer}.tsv"
+    wildcard_constraints:
+        probe=names_where("probes", lambda kind: kind != "folder"),
     conda:
         "../envs/torch.yaml"
     threads: 1

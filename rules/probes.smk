@@ -1,3 +1,6 @@
+from nemesis.probes.scan import fingerprint
+
+
 rule make_minibroden:
     """Draw the embedded probing dataset."""
     output:
@@ -19,6 +22,7 @@ rule make_minibroden:
         images=lambda wildcards: config["probes"][wildcards.probe]["images"],
         size=lambda wildcards: config["probes"][wildcards.probe]["size"],
         seed=config["seed"],
+        draw=lambda wildcards: config["probes"][wildcards.probe]["draw"],
         code=code_hash("make_minibroden"),
     script:
         "../scripts/make_minibroden.py"
@@ -35,6 +39,8 @@ rule prepare_probe:
         "logs/prepare_probe/{probe}.log",
     benchmark:
         "benchmarks/prepare_probe/{probe}.tsv"
+    wildcard_constraints:
+        probe=names_where("probes", lambda kind: kind != "folder"),
     conda:
         "../envs/data.yaml"
     threads: 2
@@ -46,3 +52,31 @@ rule prepare_probe:
         code=code_hash("prepare_probe"),
     script:
         "../scripts/prepare_probe.py"
+
+
+rule prepare_folder:
+    """Decode a folder of images without masks once."""
+    input:
+        # Its own time says nothing of the images in it; `listing` does.
+        folder=lambda wildcards: ancient(config["probes"][wildcards.probe]["path"]),
+    output:
+        store="results/probes/{probe}/probe.zarr/zarr.json",
+        concepts="results/probes/{probe}/concepts.csv",
+    log:
+        "logs/prepare_folder/{probe}.log",
+    benchmark:
+        "benchmarks/prepare_folder/{probe}.tsv"
+    wildcard_constraints:
+        probe=names_where("probes", lambda kind: kind == "folder"),
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        spec=lambda wildcards: config["probes"][wildcards.probe],
+        listing=lambda wildcards: fingerprint(config["probes"][wildcards.probe]["path"]),
+        code=code_hash("prepare_folder"),
+    script:
+        "../scripts/prepare_folder.py"

@@ -12,10 +12,11 @@ from nemesis.figures.outputs import (
     table_files,
 )
 
-NOISE_TABLES = ["noise", "figure_2a", "figure_2b", "noise_kinds"] if NOISES else []
-NOISE_FIGURES = ["figure_2a", "figure_2b"] if NOISES else []
+NOISY = NOISES if DISSECTED else []
+NOISE_TABLES = ["noise", "figure_2a", "figure_2b", "noise_kinds"] if NOISY else []
+NOISE_FIGURES = ["figure_2a", "figure_2b"] if NOISY else []
 # What there is to show of the designed corruption follows from the config.
-ATTACKED = list_attacked(EXTRACTIONS, DESIGNED)
+ATTACKED = list_attacked(DISSECTED, DESIGNED)
 COMPARED = controlled_designs(DESIGNS, DESIGNED, "compare_storage")
 WATCHED = controlled_designs(DESIGNS, DESIGNED, "collateral")
 BISECTED = list_bisected(DESIGNED)
@@ -23,7 +24,11 @@ DESIGNED_TABLES = list_tables(DESIGNED)
 DESIGNED_FIGURES = list_figures(DESIGNED)
 # The last of the two rules that make tables writes the summary.
 SUMMARY = ["results/tables/summary.txt"]
-TABLES = table_files(["labels", *NOISE_TABLES, *DESIGNED_TABLES]) + SUMMARY
+TABLES = (
+    table_files(["labels", *NOISE_TABLES, *DESIGNED_TABLES]) + SUMMARY
+    if DISSECTED
+    else []
+)
 FIGURES = figure_files([*NOISE_FIGURES, *DESIGNED_FIGURES])
 if DESIGNS:
     FIGURES += figure_files(["figure_3"])
@@ -32,12 +37,12 @@ if DESIGNS:
 rule plot_tables:
     """The paper's tables and figures from the labels before and after random corruption."""
     input:
-        clean=all_layers("clean/dissection.csv"),
-        null_churn=all_layers("clean/null_churn.csv"),
+        clean=dissected_layers("clean/dissection.csv"),
+        null_churn=dissected_layers("clean/null_churn.csv"),
         noise=[
             path
             for noise in NOISES
-            for path in all_layers(f"noise/{noise.name}/dissection.csv")
+            for path in dissected_layers(f"noise/{noise.name}/dissection.csv")
         ],
     output:
         table_files(["labels", *NOISE_TABLES]),
@@ -54,7 +59,7 @@ rule plot_tables:
         mem_mb=2000,
         runtime=15,
     params:
-        experiments=[vars(extraction) for extraction in EXTRACTIONS],
+        experiments=[vars(extraction) for extraction in DISSECTED],
         noises=[(noise.name, noise.kind, noise.std) for noise in NOISES],
         min_iou=config["dissection"]["min_iou"],
         seed=config["seed"],

@@ -5,6 +5,6 @@ colours; a small interpreter draws them with exact masks and writes a Broden fol
 """
 
 from nemesis.probes.minibroden.contact_sheet import contact_sheet
-from nemesis.probes.minibroden.folder import make_minibroden
+from nemesis.probes.minibroden.folder import draw_seed, make_minibroden
 
-__all__ = ["contact_sheet", "make_minibroden"]
+__all__ = ["contact_sheet", "draw_seed", "make_minibroden"]

@@ -18,6 +18,7 @@ from nemesis.probes.minibroden.statistics import Statistics, count_concepts
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw", "color", "object", "part", "material", "scene", "texture")
 DESCRIPTION_COLUMNS = ("image", "category", "number", "name", "x0", "y0", "x1", "y1", "description")
 FOLDER = "minibroden"  # below images/
+DRAW_STREAM = 0x64726177
 
 
 def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int = 0, workers: int = 2) -> None:
@@ -38,6 +39,13 @@ def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int 
         _write_index(folder, size, cells)
         _write_descriptions(folder, statistics, annotations)
         _write_labels(folder, catalogue, statistics)
+
+
+def draw_seed(seed: int, draw: int) -> int:
+    """The seed of one drawing of the probe: the config's own for draw 0, another one for each other draw."""
+    if not draw:
+        return seed
+    return int(np.random.SeedSequence([seed, DRAW_STREAM, draw]).generate_state(1, np.uint64)[0])
 
 
 def image_name(number: int) -> str:
