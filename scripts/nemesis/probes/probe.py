@@ -206,7 +206,13 @@ def _add_images(group, name, shape, dtype, block, units):
 
 
 def _save_text(group, name: str, texts):
-    array = group.create_array(name, shape=(len(texts),), dtype=str, chunks=(max(1, len(texts)),))
+    array = group.create_array(
+        name,
+        shape=(len(texts),),
+        dtype=str,
+        chunks=(max(1, len(texts)),),
+        config={"write_empty_chunks": True},
+    )
     array[:] = np.array(texts, dtype=object)
     array.attrs.update(dimensions=["image"], units="text")
 
