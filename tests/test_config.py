@@ -11,6 +11,8 @@ from nemesis.config import (
     Extraction,
     Noise,
     check_config,
+    check_folders,
+    has_masks,
     list_designs,
     list_extractions,
     list_noises,
@@ -49,7 +51,7 @@ def test_defaults_are_filled_in():
     config = check(SMALL)
     assert before == SMALL
     assert (config["seed"], config["device"], config["batch_size"], config["downloads"]) == (0, "auto", "auto", {})
-    assert config["probes"]["scenes"] == {"kind": "minibroden", "images": 600, "size": 128}
+    assert config["probes"]["scenes"] == {"kind": "minibroden", "images": 600, "size": 128, "draw": 0}
     assert config["probes"]["streets"] == {"kind": "broden", "path": "data/streets"}
     assert config["dissection"] == {
         "quantile": 0.005,
@@ -100,7 +102,7 @@ BAD = {
     ),
     "key of another kind": (
         with_change("probes", "scenes", "path", value="x"),
-        ["key 'probes.scenes.path' is not known", "expected one of images, kind, size"],
+        ["key 'probes.scenes.path' is not known", "expected one of draw, images, kind, size"],
     ),
     "missing section": (with_change("models", value=None), ["key 'models' is missing"]),
     "missing path": (with_change("probes", "streets", "path", value=None), ["probes.streets: key 'path' is missing"]),
@@ -112,7 +114,10 @@ BAD = {
     ),
     "unknown kind of probe": (
         with_change("probes", "scenes", "kind", value="minibrodn"),
-        ["probes.scenes.kind: 'minibrodn' is not one of minibroden, broden, download", "did you mean 'minibroden'?"],
+        [
+            "probes.scenes.kind: 'minibrodn' is not one of minibroden, broden, download, folder",
+            "did you mean 'minibroden'?",
+        ],
     ),
     "unknown kind of noise": (
         with_change("noise", "kinds", value=["gausian"]),
@@ -258,3 +263,87 @@ def test_bad_designed(designed, line):
         check(with_change("designed", value=designed))
     assert f"my.yaml: {line}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+PHOTOS = ("probes", "photos")
+SEEN = {"probe": "photos", "model": "lite", "layers": ["blocks.4", "head"]}
+
+
+def with_photos(*experiments, probe=None, **sections):
+    """SMALL with a folder of images, its own experiments and these."""
+    config = with_change(*PHOTOS, value={"kind": "folder", "path": "photos"} | (probe or {}))
+    return config | {"experiments": [*config["experiments"], *experiments]} | sections
+
+
+def test_a_folder_of_images():
+    config = check(with_photos())
+    assert config["probes"]["photos"] == {"kind": "folder", "path": "photos", "size": 224}
+    assert [has_masks(config, name) for name in ("scenes", "streets", "photos")] == [True, True, False]
+
+
+def test_units_are_dissected_where_there_are_masks():
+    found = list_extractions(check(with_photos(SEEN)))
+    assert [(extraction.probe, extraction.dissected) for extraction in found] == [("scenes", True), ("photos", False)]
+    assert found[1].layers == ("blocks.4", "head")
+
+
+MILAN = {"captioner": {"kind": "regions", "probe": "scenes"}, "scorer": {"kind": "minilm"}}
+
+
+def test_milan_alone_explains_units_on_a_folder_of_images():
+    config = check(with_photos() | {"experiments": [SEEN], "milan": MILAN, "noise": {}})
+    assert [extraction.dissected for extraction in list_extractions(config)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            with_photos() | {"experiments": [SEEN]},
+            "nothing to do: probe photos has no masks, so only the milan section can explain units on it",
+        ),
+        (
+            with_photos() | {"experiments": [SEEN], "milan": MILAN, "designed": {}},
+            "designed: probe photos has no masks, so units have no labels to change; leave the section out",
+        ),
+        (
+            with_photos(SEEN, designed={"layers": ["head"]}),
+            "designed.layers: no experiment on a probe with masks has layer 'head'; they have blocks.2, blocks.4",
+        ),
+        (
+            with_photos(models=SMALL["models"] | {"vgg": {"kind": "tinyvgg", "probe": "photos"}}),
+            "models.vgg.probe: probe 'photos' has no masks to learn from",
+        ),
+        (with_photos(probe={"size": 128, "resize": 127}), "probes.photos.resize: 127 is below size, 128"),
+        (with_photos(probe={"size": 8}), "probes.photos.size: 8 is below 16"),
+        (with_photos(probe={"max_images": 0}), "probes.photos.max_images: 0 is below 1"),
+        (with_photos(probe={"path": ""}), "probes.photos.path: "),
+        (
+            with_photos(probe={"splits": ["val"]}),
+            "key 'probes.photos.splits' is not known; expected one of kind, max_images, path, resize, size",
+        ),
+        (with_change("probes", "scenes", "draw", value=-1), "probes.scenes.draw: -1 is below 0"),
+    ],
+)
+def test_bad_folders_of_images(config, line):
+    with pytest.raises(InputError) as caught:
+        check(config)
+    assert f"my.yaml: {line}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_are_looked_at_where_an_experiment_needs_them(tmp_path):
+    config = check(with_photos(probe={"path": str(tmp_path / "photos")}))
+    check_folders(config, "my.yaml")
+    config["experiments"].append(SEEN)
+    for make, problem in (
+        (lambda: None, "not a folder"),
+        (lambda: (tmp_path / "photos").mkdir(), "no image in or below it"),
+    ):
+        make()
+        with pytest.raises(InputError) as caught:
+            check_folders(config, "my.yaml")
+        assert str(caught.value).startswith(f"my.yaml: probes.photos.path: {tmp_path / 'photos'}: {problem}")
+    (tmp_path / "photos" / "class").mkdir()
+    (tmp_path / "photos" / "class" / "a.PNG").touch()
+    check_folders(config, "my.yaml")
