@@ -178,31 +178,26 @@ def compare_redissection(folder: Path, options):
     subject, plan = bench.plan(16)
     bench.attack(subject, plan, 6, folder / "poison.zarr")
     poison, layer = open_poison(folder / "poison.zarr"), bench.layer
-    ratios, counts = [], []
+    sizes = [len(poison.rows_of(task)) for task in range(len(poison.tasks))]
 
-    def again(task: int):
-        rows = poison.rows_of(task)
+    def again(tasks: range):
+        rows = np.concatenate([poison.rows_of(task) for task in tasks])
         span = slice(int(rows[0]), int(rows[-1]) + 1)
+        corrupt = poisoned_images(poison, "lossless")
         with bench.reader(pad=True) as reader:
-            shown = show_rows(
-                reader,
-                layer.name,
-                poison,
-                span,
-                layer.probe,
-                poisoned_images(poison, "lossless"),
-                np.float16,
-                bench.batch,
-            )
-        layer.redissect([change_of(poison, shown, span.start, task)])
-        counts.append(len(rows))
+            shown = show_rows(reader, layer.name, poison, span, layer.probe, corrupt, np.float16, bench.batch)
+        layer.redissect([change_of(poison, shown, span.start, task) for task in tasks])
 
+    together, alone = [], []
     for _ in range(options.repeats):
         full = bench.dissect()
-        ratios += [bench.clock(lambda task=task: again(task)) / full for task in range(len(poison.tasks))]
+        every = range(len(poison.tasks))
+        together.append(bench.clock(lambda: again(every)) / len(every) / full)
+        alone += [bench.clock(lambda task=task: again(range(task, task + 1))) / full for task in every]
     print(
         f"re-dissection of one attacked unit, tinyvgg conv5, {layer.probe.count} images (full: {full:.2f} s,"
-        f" {statistics.mean(counts):.0f} poisoned images a unit): {describe(ratios)} of a full one"
+        f" {statistics.mean(sizes):.0f} poisoned images a unit), over a full one: {describe(together)} in a run of"
+        f" {len(every)} units, {describe(alone)} alone"
     )
 
 
@@ -226,14 +221,16 @@ def compare_runs(folder: Path, options):
     target = f"{place}/designed/pgd-6-untargeted-segmentation/dissection.csv"
     together = call_workflow(folder, options, units, target)
     many = peak_mb(folder)
+    call_workflow(folder, options, units[:8], target)
+    few = peak_mb(folder)
     singles = [call_workflow(folder, options, [unit], target) for unit in units[: options.single_runs]]
     alone = statistics.mean(singles) * len(units)
     print(
         f"{len(units)} units of tinyvgg conv5 in one run of the workflow: {together:.1f} s; as {len(units)} runs of"
         f" one unit: {alone:.1f} s ({len(singles)} of them timed), {alone / together:.1f} times as long"
     )
-    for rule, peak in peak_mb(folder).items():
-        print(f"peak memory of {rule}: {peak:.0f} MB for one unit, {many[rule]:.0f} MB for {len(units)}")
+    for rule, peak in few.items():
+        print(f"peak memory of {rule}: {peak:.0f} MB for 8 units, {many[rule]:.0f} MB for {len(units)}")
 
 
 def peak_mb(folder: Path) -> dict[str, float]:

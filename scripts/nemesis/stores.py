@@ -22,6 +22,7 @@ from nemesis.files import atomic_directory, sha256_file
 CHUNK_BYTES = 2**20
 SHARD_BYTES = 2**25
 MAX_BLOCK = 128
+TAKEN_CHUNKS = 32  # consecutive chunks that `take` reads at once
 
 
 @contextlib.contextmanager
@@ -108,9 +109,12 @@ def take(array, numbers) -> np.ndarray:
     """Entries of an array along its first axis, by number in any order; each chunk is read once."""
     numbers = np.asarray(numbers, np.int64)
     found, chunk = np.empty((len(numbers), *array.shape[1:]), array.dtype), array.chunks[0]
-    for index in np.unique(numbers // chunk):
-        rows = np.flatnonzero(numbers // chunk == index)
-        found[rows] = read(array, slice(index * chunk, (index + 1) * chunk))[numbers[rows] - index * chunk]
+    indices = np.unique(numbers // chunk)
+    for run in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1):
+        for part in np.array_split(run, -(-len(run) // TAKEN_CHUNKS)) if len(run) else ():
+            first, last = part[0] * chunk, (part[-1] + 1) * chunk
+            rows = np.flatnonzero((numbers >= first) & (numbers < last))
+            found[rows] = read(array, slice(int(first), int(last)))[numbers[rows] - first]
     return found
 
 

@@ -8,6 +8,7 @@ import torch
 MEASURES = ("linf", "l2", "psnr", "ssim")
 WINDOW, SIGMA = 11, 1.5  # of SSIM, Wang et al. 2004
 K1, K2 = 0.01, 0.03
+MIDDLE = 127.5
 
 
 def compare_images(clean: np.ndarray, stored: np.ndarray) -> dict[str, np.ndarray]:
@@ -26,23 +27,25 @@ def compare_images(clean: np.ndarray, stored: np.ndarray) -> dict[str, np.ndarra
         "linf": np.abs(difference).max(axis=1).astype(float),
         "l2": np.sqrt(mse * difference.shape[1]),
         "psnr": psnr,
-        "ssim": _ssim(torch.from_numpy(before).double(), torch.from_numpy(after).double()),
+        "ssim": _ssim(torch.from_numpy(before), torch.from_numpy(after)),
     }
 
 
 def _ssim(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
-    """Mean SSIM of images (B, C, H, W) in [0, 255], gaussian window, population covariance."""
+    """Mean SSIM of images (B, C, H, W) in [0, 255], gaussian window, population covariance.
+
+    Variances do not change when all values are shifted to the middle, and float32 suffices there.
+    """
     down, along = (_blur_matrix(size) for size in before.shape[2:])
-
-    def blur(images: torch.Tensor) -> torch.Tensor:
-        return down @ images @ along.T
-
-    mean_before, mean_after = blur(before), blur(after)
-    spread = blur(before * before) - mean_before**2 + blur(after * after) - mean_after**2
-    common = blur(before * after) - mean_before * mean_after
+    before, after = before - MIDDLE, after - MIDDLE
+    blurred = down @ torch.stack([before, after, before**2 + after**2, before * after]) @ along.T
+    mean_before, mean_after, square, product = blurred
+    spread = square - mean_before**2 - mean_after**2
+    common = product - mean_before * mean_after
+    mean_before, mean_after = mean_before + MIDDLE, mean_after + MIDDLE
     c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
     alike = (2 * mean_before * mean_after + c1) / (mean_before**2 + mean_after**2 + c1)
-    return (alike * (2 * common + c2) / (spread + c2)).mean(dim=(1, 2, 3)).numpy()
+    return (alike * (2 * common + c2) / (spread + c2)).mean(dim=(1, 2, 3)).numpy().astype(float)
 
 
 @lru_cache(maxsize=8)
@@ -53,4 +56,4 @@ def _blur_matrix(size: int) -> torch.Tensor:
     matrix = torch.zeros(size - WINDOW + 1, size, dtype=torch.float64)
     for row in range(len(matrix)):
         matrix[row, row : row + WINDOW] = weights / weights.sum()
-    return matrix
+    return matrix.float()

@@ -16,7 +16,7 @@ from nemesis.errors import InputError
 from nemesis.files import atomic_file
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
 from nemesis.progress import Progress
-from nemesis.stores import add_array, block_size, blocks, open_store, read, save_array, take, write_store
+from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, open_store, read, save_array, take, write_store
 
 NO_CATEGORY = 255
 
@@ -129,9 +129,11 @@ def write_arrays(group, rows: Rows, decode):
     It gives images uint8 (B, 3, H, W) and label maps uint16 (B, K, Hs, Ws).
     """
     count, planes = rows.plane_category.shape
-    block = block_size(3 * rows.image_size[0] * rows.image_size[1], count)
-    images = _add_images(group, "images", (count, 3, *rows.image_size), "uint8", block, "0 to 255, RGB")
-    labels = _add_images(group, "labels", (count, planes, *rows.label_size), "uint16", block, "concept")
+    pixels, cells = (size[0] * size[1] for size in (rows.image_size, rows.label_size))
+    chunk = _images_in_chunk(max(3 * pixels, 2 * planes * cells))
+    block = -(-block_size(3 * pixels, count) // chunk) * chunk
+    images = _add_images(group, "images", (count, 3, *rows.image_size), "uint8", chunk, block, "0 to 255, RGB")
+    labels = _add_images(group, "labels", (count, planes, *rows.label_size), "uint16", chunk, block, "concept")
     save_array(group, "scalars", rows.scalars, ("image", "slot"), "concept number, 0 = none")
     save_array(group, "scalar_category", rows.scalar_category, ("image", "slot"), "index into categories, 255 = none")
     save_array(group, "plane_category", rows.plane_category, ("image", "plane"), "index into categories, 255 = none")
@@ -200,9 +202,15 @@ def _write_broden(group, folder: BrodenFolder):
     return frequency, coverage
 
 
-def _add_images(group, name, shape, dtype, block, units):
+def _images_in_chunk(bytes_per_image: int) -> int:
+    """Images that are read together, a power of two: few enough that one image costs little."""
+    return 2 ** int(np.log2(max(1, CHUNK_BYTES // max(1, bytes_per_image))))
+
+
+def _add_images(group, name, shape, dtype, chunk, block, units):
     dims = ("image", "channel" if name == "images" else "plane", "y", "x")
-    return add_array(group, name, shape, dtype, dims, units, chunks=(block, *shape[1:]))
+    chunks, shards = ((number, *(max(n, 1) for n in shape[1:])) for number in (chunk, block))
+    return add_array(group, name, shape, dtype, dims, units, chunks, shards)
 
 
 def _save_text(group, name: str, texts):
