@@ -188,10 +188,9 @@ def compare_redissection(folder: Path, options):
             shown = show_rows(reader, layer.name, poison, span, layer.probe, corrupt, np.float16, bench.batch)
         layer.redissect([change_of(poison, shown, span.start, task) for task in tasks])
 
-    together, alone = [], []
+    every, together, alone = range(len(poison.tasks)), [], []
     for _ in range(options.repeats):
         full = bench.dissect()
-        every = range(len(poison.tasks))
         together.append(bench.clock(lambda: again(every)) / len(every) / full)
         alone += [bench.clock(lambda task=task: again(range(task, task + 1))) / full for task in every]
     print(
