@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemesis.corruption.attack import UnitPGD
+from nemesis.corruption.classes import count_classes
 from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import open_poison, write_poison
 from nemesis.corruption.rows import random_images
 from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.errors import InputError
 from nemesis.milan.attack import choose_pairs, limit_counts, plan_exemplars, write_row_maps
-from nemesis.milan.predictions import COLUMNS, predict_poisoned
+from nemesis.milan.predictions import COLUMNS, make_check, predict_poisoned
 from nemesis.milan.units import choose_units
 from nemesis.models.network import LayerReader
 from nemesis.stores import open_store, read
@@ -160,7 +161,7 @@ def test_predictions_are_those_of_a_loop(tiny, poisoned):
     object.__setattr__(network, "module", torch.nn.Sequential(torch.nn.Identity(), Classes()))
     reader, numbers = LayerReader(network, ["0"], "cpu"), np.array([2, 10, 1])
     counts = [0, 1, 4]
-    table = predict_poisoned(poison, reader, tiny.probe, "lossless", counts, 3, numbers)
+    table = predict_poisoned(poison, reader, tiny.probe, "lossless", counts, 3, make_check(tiny.probe, numbers, 3))
     assert table.columns.tolist() == COLUMNS and len(table) == 2 * len(counts)
 
     def top(images):
@@ -184,11 +185,24 @@ def test_predictions_are_those_of_a_loop(tiny, poisoned):
         assert line.accuracy == pytest.approx(right(images)) and line.clean_accuracy == pytest.approx(right(clean))
 
 
+class Folder:
+    """A probe of two classes and an image without one."""
+
+    class_names, classes = ("cat", "dog"), np.array([0, 1, -1])
+
+
+def test_a_folder_of_classes_checks_a_network_with_as_many():
+    check = make_check(Folder(), None, 2)
+    assert check(np.array([0, 0, 0]), np.array([0, 1, 2])).tolist() == [True, False, False]
+    assert make_check(Folder(), None, 1000) is None and make_check(Folder(), None, 0) is None
+
+
 def test_a_network_without_classes_leaves_the_columns_empty(tiny, poisoned):
     _, _, poison = poisoned
     network = tiny_network()
     object.__setattr__(network, "module", network.module[:3])
     found = predict_poisoned(poison, LayerReader(network, ["2"], "cpu"), tiny.probe, "lossless", [2], 3)
+    assert count_classes(LayerReader(network, ["2"], "cpu"), tiny.probe.images(0, 1)[0]) == 0
     assert found["top1_changed"].isna().all() and found["accuracy"].isna().all() and len(found) == 2
 
 

@@ -6,6 +6,13 @@ import numpy as np
 import torch
 
 
+def count_classes(reader, image: np.ndarray) -> int:
+    """Classes C of a network whose output for one image uint8 (3, H, W) is (1, C); 0 for any other."""
+    with torch.inference_mode():
+        output = reader.network.module(reader.normalise(torch.from_numpy(image[None])))
+    return output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else 0
+
+
 def top_classes(reader, batches: Iterable[np.ndarray]) -> np.ndarray | None:
     """Most likely class of each image of all batches, (N,), or None when the network does not end in (B, classes)."""
     found = []

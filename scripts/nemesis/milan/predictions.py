@@ -1,5 +1,7 @@
 """What the network itself says of a probe whose exemplars were poisoned (Figure 5 of Srivastava et al., ICCV 2023)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -9,27 +11,38 @@ from nemesis.corruption.rows import poisoned_images
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 
+Check = Callable[[np.ndarray, np.ndarray], np.ndarray]  # classes (B,), image numbers (B,) -> right or not, bool (B,)
 COLUMNS = ["unit", "count", "n_images", "top1_changed", "clean_accuracy", "accuracy"]
 
 
+def make_check(probe, concepts: np.ndarray | None, outputs: int) -> Check | None:
+    """How predictions on a probe are checked; None where its images have no classes that the network knows.
+
+    `concepts` (C,): concept numbers of the network's outputs, right where the image contains the concept. Without
+    them the probe's own classes count, where they are as many as the network's `outputs`, in the same order.
+    """
+    if concepts is not None:
+        return lambda top, numbers: contains_class(probe, numbers, concepts[top])
+    if outputs and len(probe.class_names) == outputs:
+        return lambda top, numbers: probe.classes[numbers] == top
+    return None
+
+
 def predict_poisoned(
-    poison: Poison, reader, probe, storage: str, counts: list[int], batch: int, classes: np.ndarray | None = None
+    poison: Poison, reader, probe, storage: str, counts: list[int], batch: int, check: Check | None = None
 ) -> pd.DataFrame:
     """One row a (unit, count): the probe of `n_images` with its `count` most influential images poisoned.
 
     `top1_changed`: images whose most likely class changed; empty for a network that ends without
-    classes. `classes` (C,) are the concept numbers of the network's outputs where these are concepts of
-    the probe: then the accuracies are the shares of all images that contain the most likely one.
+    classes. `check` says which predictions are right; the accuracies are over all images, empty without it.
     """
     if not poison.tasks:
         return pd.DataFrame(columns=COLUMNS)
-    wanted = np.arange(probe.count) if classes is not None else np.unique(poison.image)
+    wanted = np.arange(probe.count) if check else np.unique(poison.image)
     clean = top_classes(reader, (probe.take_images(wanted[a:b]) for a, b in blocks(len(wanted), batch)))
     right = None
-    if classes is not None and clean is not None:
-        right = np.concatenate(
-            [contains_class(probe, wanted[a:b], classes[clean[a:b]]) for a, b in blocks(len(wanted), batch)]
-        )
+    if check and clean is not None:
+        right = np.concatenate([check(clean[a:b], wanted[a:b]) for a, b in blocks(len(wanted), batch)])
     progress, lines = Progress("predict", len(poison.tasks)), []
     for index, task in enumerate(poison.tasks):
         rows = poison.rows_of(index)
@@ -43,7 +56,7 @@ def predict_poisoned(
             if right is not None:
                 now = right.copy()
                 if used.any():
-                    now[numbers[used]] = contains_class(probe, numbers[used], classes[found[used]])
+                    now[numbers[used]] = check(found[used], numbers[used])
                 line[4:] = float(right.mean()), float(now.mean())
             lines.append(line)
         progress.add(1)
