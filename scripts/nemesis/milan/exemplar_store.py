@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from nemesis.errors import InputError
 from nemesis.milan.exemplars import Exemplars, LazyArray, Normalisation
 from nemesis.stores import add_array, blocks, open_store, read, save_array, take, write_store
 
-MASK_CHUNK = 2**22  # bytes
+MASK_CHUNK = 2**24  # bytes
 PICTURE_CHUNK = 2**21
 DIMS = {
     "unit": (("row",), "number"),
@@ -27,38 +28,46 @@ def write_exemplars(path, exemplars: Exemplars, config_hash: str = "", inputs=()
 
     Pictures and masks pass through memory by the chunk. Pictures of equal bytes are stored once.
     """
-    rows, k, _, height, width = exemplars.masks.shape
     with write_store(path, config_hash, inputs, columns=list(exemplars.columns), **attrs) as group:
         for name, values in exemplars.columns.items():
             save_array(group, name, values, ("row",), name)
-        chunk = max(1, min(rows, MASK_CHUNK // (k * height * width)))
-        dims = ("row", "exemplar", "channel", "y", "x")
-        masks = add_array(
-            group, "masks", exemplars.masks.shape, bool, dims, "in the mask", (chunk, k, 1, height, width)
-        )
-        for first, last in blocks(rows, chunk):
-            masks[first:last] = exemplars.masks[first:last]
-        place = _write_pictures(group, exemplars.pictures)
-        picture = place[exemplars.picture].astype(np.int32)
+        with ThreadPoolExecutor(1) as beside:
+            place = beside.submit(_write_pictures, group, exemplars)
+            _write_masks(group, exemplars.masks)
+        picture = place.result()[exemplars.picture].astype(np.int32)
         for name, (dims, units) in DIMS.items():
             values = picture if name == "picture" else getattr(exemplars, name)
             save_array(group, name, values, dims, units)
 
 
-def _write_pictures(group, pictures: LazyArray) -> np.ndarray:
-    """Store pictures (M, 3, S, S) without those that are there already; returns where each one is, (M,)."""
-    chunk = max(1, min(len(pictures), PICTURE_CHUNK // int(np.prod(pictures.shape[1:]))))
+def _write_masks(group, masks: LazyArray):
+    rows, *shape = masks.shape
+    chunk = max(1, min(rows, MASK_CHUNK // int(np.prod(shape))))
+    dims = ("row", "exemplar", "channel", "y", "x")
+    stored = add_array(group, "masks", masks.shape, bool, dims, "in the mask", (chunk, *shape))
+    for first, last in blocks(rows, chunk):
+        stored[first:last] = masks[first:last]
+
+
+def _write_pictures(group, exemplars: Exemplars) -> np.ndarray:
+    """Store the pictures (M, 3, S, S) without those that are there already; returns where each one is, (M,)."""
+    pictures = exemplars.pictures
+    shape = pictures.shape[1:]
+    chunk = max(1, min(len(pictures), PICTURE_CHUNK // int(np.prod(shape))))
     dims = ("picture", "channel", "y", "x")
-    stored = add_array(group, "pictures", pictures.shape, np.uint8, dims, "0 to 255, RGB", (chunk, *pictures.shape[1:]))
+    stored = add_array(group, "pictures", pictures.shape, np.uint8, dims, "0 to 255, RGB", (chunk, *shape))
+    if len(np.unique(exemplars.ids)) == len(pictures):  # each of another image
+        for first, last in blocks(len(pictures), chunk):
+            stored[first:last] = pictures[first:last]
+        return np.arange(len(pictures))
     place, count = np.zeros(len(pictures), np.int64), 0
-    waiting = np.empty((0, *pictures.shape[1:]), np.uint8)
+    waiting = np.empty((0, *shape), np.uint8)
     for fresh in _without_repeats(pictures, chunk, place):
-        waiting = np.concatenate([waiting, fresh]) if len(waiting) else fresh
-        while len(waiting) >= chunk:
+        waiting = np.concatenate([waiting, fresh])
+        if len(waiting) >= chunk:
             stored[count : count + chunk] = waiting[:chunk]
             count, waiting = count + chunk, waiting[chunk:]
-    if count + len(waiting) < len(pictures):
-        stored.resize((count + len(waiting), *pictures.shape[1:]))
+    stored.resize((count + len(waiting), *shape))
     if len(waiting):
         stored[count:] = waiting
     return place
@@ -69,7 +78,7 @@ def _without_repeats(pictures: LazyArray, chunk: int, place: np.ndarray) -> Iter
     number_of: dict[bytes, int] = {}
     for first, last in blocks(len(pictures), chunk):
         part, known = pictures[first:last], len(number_of)
-        keys = [hashlib.blake2b(picture, digest_size=16).digest() for picture in part]
+        keys = [hashlib.sha256(picture).digest() for picture in part]
         place[first:last] = [number_of.setdefault(key, len(number_of)) for key in keys]
         new, where = np.unique(place[first:last], return_index=True)
         yield part[where[new >= known]]
