@@ -15,7 +15,10 @@ include: "rules/models.smk"
 include: "rules/dissection.smk"
 include: "rules/corruption.smk"
 include: "rules/designed.smk"
+include: "rules/milan.smk"
+include: "rules/exemplars.smk"
 include: "rules/tables.smk"
+include: "rules/milan_tables.smk"
 
 
 rule all:
@@ -25,3 +28,4 @@ rule all:
         EXTRACTED,
         TABLES,
         FIGURES,
+        MILAN_RESULTS,

@@ -10,6 +10,7 @@ from nemesis.config import (
     check_folders,
     format_eps,
     list_designs,
+    list_exemplar_designs,
     list_extractions,
     list_noises,
     wants_gpu,

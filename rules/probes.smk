@@ -5,6 +5,7 @@ rule make_minibroden:
     """Draw the embedded probing dataset."""
     output:
         index="results/probes/{probe}/broden/index.csv",
+        descriptions="results/probes/{probe}/broden/descriptions.csv",
         sheet="results/probes/{probe}/contact_sheet.png",
     log:
         "logs/make_minibroden/{probe}.log",

@@ -168,8 +168,6 @@ if DESIGNS:
 
 
 onsuccess:
-    print(
-        Path("results/tables/summary.txt").read_text()
-        if Path("results/tables/summary.txt").exists()
-        else ""
-    )
+    for name in ("summary", "milan"):
+        path = Path(f"results/tables/{name}.txt")
+        print(path.read_text() if path.exists() else "")

@@ -1,0 +1,340 @@
+MILAN = config.get("milan", {})
+SHOWN = MILAN.get("designed", {})
+EXEMPLAR_DESIGNS = list_exemplar_designs(config)
+CAPTIONER = {
+    "captioner": "results/milan/captioner.safetensors",
+    "card": "results/milan/captioner.json",
+}
+# The F1 up to which descriptions count as different, and the pairs behind it.
+JUDGE = {
+    "threshold": "results/milan/threshold.json",
+    "pairs": "results/milan/pairs.csv",
+}
+NULL = MILAN.get("null_replicates", 0) > 0
+CAPTIONER_IS_TRAINED = bool(MILAN) and MILAN["captioner"]["kind"] in (
+    "regions",
+    "annotations",
+)
+# The largest part of a path of an attack on exemplars, without its eps.
+EXEMPLAR_SETTING = (
+    "results/{probe}/{model}/{layer}/designed/{method}-{eps}-{mode}-exemplars"
+)
+EXEMPLAR_ATTACK = "{probe}/{model}/{layer}/{method}-{mode}-exemplars"
+# What the clean descriptions are compared with, as it stands in a path.
+MILAN_CORRUPTIONS = [f"noise/{noise.name}" for noise in NOISES if "noise" in MILAN]
+MILAN_CORRUPTIONS += [f"designed/{design.name}" for design in EXEMPLAR_DESIGNS]
+
+
+def described_layers(extraction):
+    """The layers of an extraction whose units are described."""
+    wanted = MILAN.get("layers", [])
+    return [layer for layer in extraction.layers if wanted == "all" or layer in wanted]
+
+
+def chosen_paths(extraction, layers, path):
+    """A path below results/probe/model/layer/ for some layers of an extraction."""
+    return [
+        f"results/{extraction.probe}/{extraction.model}/{layer}/{path}"
+        for layer in layers
+    ]
+
+
+def compared_paths(extraction, layers, kind, ending="csv"):
+    """Every `descriptions` or `scores` of an extraction that belongs to a resampled or corrupted probe."""
+    found = (
+        chosen_paths(extraction, layers, f"clean/milan/null_{kind}.{ending}")
+        if NULL
+        else []
+    )
+    for corruption in MILAN_CORRUPTIONS:
+        found += chosen_paths(extraction, layers, f"{corruption}/milan/{kind}.{ending}")
+    return found
+
+
+def find_captioner_data(wildcards):
+    """What a captioner is trained on: a probe with described regions, or annotated exemplars."""
+    spec = MILAN["captioner"]
+    if spec["kind"] == "annotations":
+        return {"annotations": str(Path(spec["path"]) / "annotations.csv")}
+    return {
+        "probe": f"results/probes/{spec['probe']}/probe.zarr/zarr.json",
+        "descriptions": f"results/probes/{spec['probe']}/broden/descriptions.csv",
+    }
+
+
+def find_checkpoint():
+    """The user's own checkpoint, if the config names one."""
+    return MILAN["captioner"].get("path", [])
+
+
+def find_pairs():
+    """What the threshold is calibrated on: the user's labelled pairs, or described regions."""
+    threshold = MILAN["threshold"]
+    if isinstance(threshold, dict):
+        return threshold["pairs"]
+    if threshold == "calibrated":
+        return find_captioner_data(None)["descriptions"]
+    return []
+
+
+# Extractions with a layer whose units are described.
+DESCRIBED = [
+    (extraction, described_layers(extraction))
+    for extraction in EXTRACTIONS
+    if described_layers(extraction)
+]
+# What every job that makes exemplars is told.
+EXEMPLARS = {
+    "milan": {
+        name: MILAN.get(name)
+        for name in (
+            "exemplars",
+            "quantile",
+            "size",
+            "published",
+            "null_replicates",
+        )
+    },
+    "seed": config["seed"],
+}
+# How descriptions are made.
+DECODING = {
+    "milan": {
+        name: MILAN.get(name)
+        for name in ("strategy", "beam", "temperature", "published")
+    },
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "seed": config["seed"],
+}
+
+
+def for_each_exemplar_eps(path):
+    """A path for every eps of an attack on exemplars."""
+    return [path.replace("{eps}", format_eps(eps)) for eps in SHOWN.get("eps", [0])]
+
+
+if CAPTIONER_IS_TRAINED:
+
+    rule train_milan:
+        """Train a captioner on described regions, or on annotated units."""
+        input:
+            unpack(find_captioner_data),
+        output:
+            **CAPTIONER,
+            held_out="results/milan/held_out.csv",
+        log:
+            "logs/train_milan.log",
+        benchmark:
+            "benchmarks/train_milan.tsv"
+        conda:
+            "../envs/milan.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            captioner=MILAN["captioner"],
+            milan={
+                name: MILAN[name]
+                for name in (
+                    "exemplars",
+                    "size",
+                    "strategy",
+                    "beam",
+                    "temperature",
+                    "published",
+                )
+            },
+            device=config["device"],
+            seed=config["seed"],
+            code=code_hash("train_milan"),
+        script:
+            "../scripts/train_milan.py"
+
+    rule score_captioner:
+        """Descriptions of held-out units against the true ones, and against shuffled ones."""
+        input:
+            **JUDGE,
+            held_out="results/milan/held_out.csv",
+        output:
+            quality="results/milan/quality.csv",
+        log:
+            "logs/score_captioner.log",
+        benchmark:
+            "benchmarks/score_captioner.tsv"
+        conda:
+            "../envs/milan.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=4000,
+            runtime=60,
+        params:
+            scorer=MILAN["scorer"],
+            device=config["device"],
+            seed=config["seed"],
+            code=code_hash("score_captioner"),
+        script:
+            "../scripts/score_captioner.py"
+
+
+if MILAN and not CAPTIONER_IS_TRAINED:
+
+    rule prepare_captioner:
+        """Bring a published checkpoint into one format, without executing what is in it."""
+        input:
+            checkpoint=find_checkpoint(),
+        output:
+            **CAPTIONER,
+        log:
+            "logs/prepare_captioner.log",
+        benchmark:
+            "benchmarks/prepare_captioner.tsv"
+        retries: 0
+        conda:
+            "../envs/milan.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=240,
+        params:
+            captioner=MILAN["captioner"],
+            # Not an output: Snakemake would delete it before a retry.
+            archive="results/downloads/milan-{}.pth".format(
+                MILAN["captioner"].get("name")
+            ),
+            code=code_hash("prepare_captioner"),
+        script:
+            "../scripts/prepare_captioner.py"
+
+
+if MILAN:
+
+    rule calibrate_threshold:
+        """The F1 at which false positives equal false negatives, or the config's threshold."""
+        input:
+            pairs=find_pairs(),
+        output:
+            **JUDGE,
+        log:
+            "logs/calibrate_threshold.log",
+        benchmark:
+            "benchmarks/calibrate_threshold.tsv"
+        conda:
+            "../envs/milan.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=4000,
+            runtime=60,
+        params:
+            threshold=MILAN["threshold"],
+            scorer=MILAN["scorer"],
+            device=config["device"],
+            seed=config["seed"],
+            code=code_hash("calibrate_threshold"),
+        script:
+            "../scripts/calibrate_threshold.py"
+
+
+for extraction, layers in DESCRIBED:
+
+    rule:
+        name:
+            f"describe_milan_{extraction.probe}_{extraction.model}"
+        input:
+            **CAPTIONER,
+            exemplars=[
+                path
+                for name in ("exemplars", "null")[: 1 + NULL]
+                for path in chosen_paths(
+                    extraction, layers, f"clean/milan/{name}.zarr/zarr.json"
+                )
+            ],
+        output:
+            descriptions=[
+                path
+                for name in ("descriptions", "null_descriptions")[: 1 + NULL]
+                for path in chosen_paths(extraction, layers, f"clean/milan/{name}.csv")
+            ],
+        log:
+            f"logs/describe_milan/{extraction.probe}/{extraction.model}/clean.log",
+        benchmark:
+            f"benchmarks/describe_milan/{extraction.probe}/{extraction.model}/clean.tsv"
+        conda:
+            "../envs/milan.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            **DECODING,
+            code=code_hash("describe_milan"),
+        script:
+            "../scripts/describe_milan.py"
+
+    if MILAN_CORRUPTIONS:
+
+        rule:
+            name:
+                f"describe_corrupted_{extraction.probe}_{extraction.model}"
+            input:
+                **CAPTIONER,
+                exemplars=chosen_paths(
+                    extraction,
+                    layers,
+                    "{corruption}/milan/exemplars.zarr/zarr.json",
+                ),
+            output:
+                descriptions=chosen_paths(
+                    extraction, layers, "{corruption}/milan/descriptions.csv"
+                ),
+            log:
+                f"logs/describe_milan/{extraction.probe}/{extraction.model}/{{corruption}}.log",
+            benchmark:
+                f"benchmarks/describe_milan/{extraction.probe}/{extraction.model}/{{corruption}}.tsv"
+            wildcard_constraints:
+                corruption="(noise|designed)/[^/]+",
+            conda:
+                "../envs/milan.yaml"
+            threads: config["threads"]
+            resources:
+                gpu=GPU,
+                mem_mb=8000,
+                runtime=240,
+            params:
+                **DECODING,
+                code=code_hash("describe_milan"),
+            script:
+                "../scripts/describe_milan.py"
+
+    rule:
+        name:
+            f"score_milan_{extraction.probe}_{extraction.model}"
+        input:
+            **JUDGE,
+            clean=chosen_paths(extraction, layers, "clean/milan/descriptions.csv"),
+            corrupted=compared_paths(extraction, layers, "descriptions"),
+        output:
+            scores=compared_paths(extraction, layers, "scores"),
+            facts=compared_paths(extraction, layers, "scores", "json"),
+        log:
+            f"logs/score_milan/{extraction.probe}/{extraction.model}.log",
+        benchmark:
+            f"benchmarks/score_milan/{extraction.probe}/{extraction.model}.tsv"
+        conda:
+            "../envs/milan.yaml"
+        threads: config["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=4000,
+            runtime=120,
+        params:
+            scorer=MILAN["scorer"],
+            device=config["device"],
+            code=code_hash("score_milan"),
+        script:
+            "../scripts/score_milan.py"
