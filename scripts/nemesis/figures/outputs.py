@@ -1,7 +1,11 @@
 """Which tables and figures of the designed stage there are. Standard library only: it runs at every start."""
 
 NOT_DRAWN = ("designed", "table_2", "minimum_epsilon_curve")
-FIRST = {"mode": ("untargeted", "targeted", "shared"), "method": ("pgd", "fgsm"), "masks": ("segmentation", "baseline")}
+FIRST = {
+    "mode": ("untargeted", "targeted", "shared"),
+    "method": ("pgd", "fgsm"),
+    "masks": ("segmentation", "baseline", "exemplars"),
+}
 
 
 def list_tables(designed: dict) -> list[str]:
@@ -29,6 +33,36 @@ def list_tables(designed: dict) -> list[str]:
 def list_figures(designed: dict) -> list[str]:
     """Names of the figures that are drawn from these tables."""
     return [name for name in list_tables(designed) if name not in NOT_DRAWN]
+
+
+def list_milan_tables(milan: dict, noises, designs) -> list[str]:
+    """Names of the tables that a config's milan section (empty: none) has something for.
+
+    `noises` and `designs` are those of which descriptions were scored.
+    """
+    fractions = milan.get("noise", {}).get("fractions", []) if noises else []
+    wanted = {
+        "table_1": fractions,
+        "table_3": designs,
+        "table_4": fractions or designs,
+        "milan_figure_2a": fractions,
+        "milan_figure_2b": len(fractions) > 1,
+        "milan_figure_6": any(design.mode == "untargeted" for design in designs),
+        "figure_5": designs,
+    }
+    return [name for name, found in wanted.items() if milan and found]
+
+
+def list_milan_figures(milan: dict, noises, designs) -> list[str]:
+    """Names of the figures that are drawn from these tables."""
+    return [name for name in list_milan_tables(milan, noises, designs) if "figure" in name]
+
+
+def list_milan_pictures(milan: dict, noises, designs) -> list[str]:
+    """Names of the figures that show exemplars: a sheet of clean units, and one unit before and after."""
+    if not milan:
+        return []
+    return ["milan_units"] + (["figure_3_milan"] if list_milan_tables(milan, noises, designs) else [])
 
 
 def list_attacked(extractions, designed: dict) -> list[dict]:

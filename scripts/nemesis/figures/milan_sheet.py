@@ -1,0 +1,120 @@
+"""A sheet of clean units: exemplars, what MILAN says of them, and the label of Network Dissection."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
+from nemesis.figures.milan_tables import read_scores
+from nemesis.figures.noise import STYLE
+from nemesis.figures.panels import write_message
+
+STREAM = 0x73686565
+UNITS, EXEMPLARS = 20, 8
+COLUMNS = 2
+WIDTH = 4.5  # inches of a strip
+MARGIN, HEAD, CAPTION = 0.25, 0.62, 0.34  # inches
+LINE = 72  # characters that fit above a strip
+GREY = "0.4"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A clean unit with its description; `label` is None where it was not dissected, "" where it has none."""
+
+    place: dict
+    unit: int
+    description: str
+    label: str | None
+    strip: Strip
+
+
+def gather_units(
+    exemplars, descriptions, dissections, places: list[dict], min_iou: float, seed: int, count: int = UNITS
+) -> list[Described]:
+    """Draw `count` described units with the seed, as evenly from the places as they allow.
+
+    `exemplars` and `descriptions` are files, one a place {probe, model, layer}; `dissections` those of
+    the places with `labelled`: true, in their order.
+    """
+    tables, labels = [read_scores(path) for path in descriptions], iter(dissections)
+    labels = [read_labels(next(labels), min_iou) if place.get("labelled") else None for place in places]
+    chosen = choose_units([table["unit"].to_numpy() for table in tables], places, count, seed)
+    found = []
+    for path, table, known, place, units in zip(exemplars, tables, labels, places, chosen, strict=True):
+        if not len(units):
+            continue
+        file, text = open_file(path), table.set_index("unit")["description"]
+        for unit in units:
+            strip = cut_strip(file, find_row(file, unit, {}), EXEMPLARS)
+            found.append(Described(place, unit, text[unit], known.get(unit, "") if known is not None else None, strip))
+    return found
+
+
+def choose_units(units: list[np.ndarray], places: list[dict], count: int, seed: int) -> list[list[int]]:
+    """At most `count` units in all, ascending for each place; the places take turns."""
+    turns = []
+    for index, (numbers, place) in enumerate(zip(units, places, strict=True)):
+        stream = np.random.SeedSequence([seed, STREAM, zlib.crc32(repr(sorted_place(place)).encode())])
+        drawn = np.random.default_rng(stream).permutation(numbers)
+        turns += [(turn, index, int(unit)) for turn, unit in enumerate(drawn)]
+    chosen = sorted(turns)[:count]
+    return [sorted(unit for _, place, unit in chosen if place == index) for index in range(len(places))]
+
+
+def sorted_place(place: dict) -> list[str]:
+    """Probe, model and layer."""
+    return [place[name] for name in ("probe", "model", "layer")]
+
+
+def read_labels(path, min_iou: float) -> dict[int, str]:
+    """Label and IoU in words of every unit of a clean dissection.csv; "" below `min_iou`."""
+    table = pd.read_csv(path, keep_default_na=False, usecols=["unit", "label", "iou"], dtype={"label": str})
+    iou = pd.to_numeric(table["iou"]).fillna(0)
+    lines = zip(table["unit"].tolist(), table["label"], iou, strict=True)
+    return {unit: f"{label} (IoU {value:.2f})" if value >= min_iou else "" for unit, label, value in lines}
+
+
+@style.context(STYLE)
+def plot_units(units: list[Described]):
+    """Draw the sheet, two columns of units, in the order given."""
+    if not units:
+        return write_message("nothing to draw: no unit was described")
+    columns = min(COLUMNS, len(units))
+    rows = -(-len(units) // columns)
+    _, height = strip_shape(EXEMPLARS, WIDTH)
+    cell = height + CAPTION + 0.12
+    width, total = columns * WIDTH + (columns + 1) * MARGIN, HEAD + rows * cell + 0.1
+    figure = Figure(figsize=(width, total))
+    for index, unit in enumerate(units):
+        column, row = divmod(index, rows)
+        left, top = MARGIN + column * (WIDTH + MARGIN), total - HEAD - row * cell
+        axes = figure.add_axes((left / width, (top - CAPTION - height) / total, WIDTH / width, height / total))
+        draw_strip(axes, unit.strip, EXEMPLARS)
+        _write_caption(figure, unit, left / width, (left + WIDTH) / width, top, total)
+    figure.text(0.5, 1 - 0.1 / total, _title(units), ha="center", va="top", fontsize=9)
+    return figure
+
+
+def _write_caption(figure, unit: Described, left: float, right: float, top: float, total: float):
+    name, text = f"{unit.place['layer']}, unit {unit.unit}", unit.description or "(empty description)"
+    figure.text(left, (top - 0.02) / total, name, fontsize=6.5, color=GREY, va="top")
+    if unit.label is not None:
+        label = f"Network Dissection: {unit.label or 'no label'}"
+        figure.text(right, (top - 0.02) / total, label, fontsize=6.5, color=GREY, ha="right", va="top")
+    size = 8.5 if len(text) <= LINE else max(5, 8.5 * LINE / len(text))
+    figure.text(left, (top - 0.15) / total, text, fontsize=size, va="top")
+
+
+def _title(units: list[Described]) -> str:
+    networks = sorted({f"{unit.place['model']} on {unit.place['probe']}" for unit in units})
+    many = f"{len(units)} units drawn at random" if len(units) > 1 else "one unit"
+    shown = max(len(unit.strip.ids) for unit in units)
+    text = f"What MILAN says of {many} ({', '.join(networks)}, clean images)\n"
+    text += f"The {shown} strongest images of each, bright where it is active"
+    labelled = any(unit.label is not None for unit in units)
+    return text + ("; in grey: the label of Network Dissection" if labelled else "")
