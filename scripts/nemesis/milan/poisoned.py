@@ -6,7 +6,7 @@ import numpy as np
 
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.rows import Corrupt, poisoned_images, random_images
-from nemesis.milan.attack import DESIGNED, RANDOM, Described
+from nemesis.milan.attack import DESIGNED, RANDOM, Described, limit_counts
 from nemesis.milan.exemplars import Changed, Exemplars, Normalisation, change_exemplars
 from nemesis.stores import read
 
@@ -40,7 +40,7 @@ def collect_poisoned_exemplars(
         for control, name, corrupt, wanted in sources:
             maps = read(row_maps[name], span)
             load = partial(_load, layer.probe, poison, rows, corrupt)
-            for count in sorted({min(count, len(rows)) for count in wanted}):
+            for count in limit_counts(wanted, len(rows)):
                 used = poison.rank[rows] < count
                 changes.append(Changed(task.unit, poison.image[rows][used], maps[used], load))
                 for column, value in zip(columns, (count, control, task.target_unit), strict=True):

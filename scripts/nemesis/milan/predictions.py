@@ -8,6 +8,7 @@ import pandas as pd
 from nemesis.corruption.classes import contains_class, top_classes
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.rows import poisoned_images
+from nemesis.milan.attack import limit_counts
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 
@@ -48,7 +49,7 @@ def predict_poisoned(
         rows = poison.rows_of(index)
         numbers = poison.image[rows]
         found = None if clean is None else top_classes(reader, _poisoned(poison, probe, rows, storage, batch))
-        for count in counts:
+        for count in limit_counts(counts, len(rows)):
             used = poison.rank[rows] < count
             line = [task.unit, int(used.sum()), probe.count, None, None, None]
             if clean is not None:
