@@ -148,6 +148,17 @@ def test_rows_in_parts_are_described_the_same(strategy, monkeypatch):
     assert torch.equal(found.scores, whole.scores)
 
 
+def test_company_changes_no_bit_at_a_size_where_products_depend_on_it():
+    captioner = draw_captioner(words=300, features=700, hidden=256, spread=0.5, beam=20)
+    features = draw_features(9, exemplars=15, features=700)
+    whole = decode(captioner, features)
+    for rows in ([4], [8, 0], [3, 3, 7, 1, 5], list(range(9)) * 4):
+        found = decode(captioner, features[rows])
+        assert torch.equal(found.beam_tokens, whole.beam_tokens[rows])
+        assert torch.equal(found.beam_scores, whole.beam_scores[rows])
+        assert torch.equal(found.scores, whole.scores[rows])
+
+
 @given(seed=st.integers(0, 30), beam=st.integers(1, 13), length=st.integers(1, 6), mi=st.booleans())
 @settings(max_examples=25)
 def test_beam_search_equals_the_slow_copy(seed, beam, length, mi):

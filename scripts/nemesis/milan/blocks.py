@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-BLOCK = 64
+BLOCK = 128
 
 
 def in_blocks(function: Callable, *inputs: torch.Tensor, size: int = BLOCK):
