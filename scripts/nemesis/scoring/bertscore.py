@@ -1,12 +1,14 @@
 """BERTScore of descriptions (Zhang et al. 2020): greedy matching of two texts' token embeddings.
 
-Tokens, embeddings, idf and matching are those of the bert-score package. Here: which model, from where,
+Tokens, embeddings and matching are those of the bert-score package. Here: which model, from where,
 and that a score depends on nothing else. The package pads a text with its batch mates and puts the
 batches in an order that differs from run to run; here texts of equal length are embedded, and pairs of
 equal lengths matched, without padding and in sorted order.
 """
 
-from collections import defaultdict
+import math
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,27 +52,26 @@ class Scorer:
         counts = np.array([len(group) for group in groups])
         left = np.repeat([normalise(text) for text in candidates], counts)
         right = np.array([text for group in groups for text in group])
-        documents = right if idf_from is None else [normalise(text) for text in idf_from]
+        documents = right.tolist() if idf_from is None else [normalise(text) for text in idf_from]
         raw = self._compare(left, right, documents)  # (pairs, 3), NaN where a text is empty
-        starts = np.cumsum(counts) - counts
-        best = np.fmax.reduceat(raw, starts, axis=0)
+        best = np.fmax.reduceat(raw, np.cumsum(counts) - counts, axis=0)
         return pd.DataFrame(np.nan_to_num(rescale(best, self.baseline), nan=0.0), columns=COLUMNS)
 
-    def _compare(self, left, right, documents) -> np.ndarray:
+    def _compare(self, left: np.ndarray, right: np.ndarray, documents: list[str]) -> np.ndarray:
         texts, numbers = np.unique(np.concatenate([left, right]), return_inverse=True)
-        embedded = embed_texts(self.loaded, texts.tolist(), self._weigh_tokens(documents))
-        return match_pairs(embedded, *numbers.reshape(2, -1))
+        tokens = {text: split_text(self.loaded.tokenizer, text) for text in {*texts.tolist(), *documents}}
+        weights = self._weigh_tokens([tokens[text] for text in documents if tokens[text]])
+        embedded = embed_texts(self.loaded, [tokens[text] for text in texts.tolist()], weights)
+        pairs, rows = np.unique(numbers.reshape(2, -1), axis=1, return_inverse=True)
+        return match_pairs(embedded, *pairs)[rows.ravel()]
 
-    def _weigh_tokens(self, documents) -> dict:
-        """Weight of every token id: its inverse document frequency, or 1 and 0 for the special ones."""
-        from bert_score.utils import get_idf_dict
-
-        tokenizer = self.loaded.tokenizer
-        documents = [str(text) for text in documents if count_tokens(tokenizer, text)]
-        if self.idf and documents:
-            return get_idf_dict(documents, tokenizer, nthreads=0)
-        weights = defaultdict(lambda: 1.0)
-        return weights | {tokenizer.cls_token_id: 0.0, tokenizer.sep_token_id: 0.0}
+    def _weigh_tokens(self, documents: list[list[int]]) -> Callable[[int], float]:
+        """Weight of a token: log((n + 1) / (1 + how many of n documents have it)); without idf 1, special ones 0."""
+        special = {self.loaded.tokenizer.cls_token_id, self.loaded.tokenizer.sep_token_id}
+        if not self.idf or not documents:
+            return lambda token: float(token not in special)
+        counts = Counter(token for document in documents for token in set(document))
+        return lambda token: math.log((len(documents) + 1) / (counts[token] + 1))
 
 
 def open_scorer(spec: dict, device) -> Scorer:
@@ -117,36 +118,28 @@ class EmbeddedTexts:
     weights: dict
 
 
-def count_tokens(tokenizer, text: str) -> int:
-    """Tokens of a text, without those that surround every text."""
+def split_text(tokenizer, text: str) -> list[int]:
+    """Tokens of a text with the two special ones around it; none for a text that has no others."""
     from bert_score.utils import sent_encode
 
-    text = str(text).strip()
-    return max(0, len(sent_encode(tokenizer, text)) - SPECIAL) if text else 0
+    tokens = sent_encode(tokenizer, text) if text else []
+    return tokens if len(tokens) > SPECIAL else []
 
 
-def embed_texts(loaded: LoadedModel, texts: list[str], weights: dict) -> EmbeddedTexts:
-    """Embed every text once, those of equal length together."""
-    from bert_score.utils import get_bert_embedding
+def embed_texts(loaded: LoadedModel, tokens: list[list[int]], weigh: Callable[[int], float]) -> EmbeddedTexts:
+    """Embed texts, given as their tokens, those of equal length together."""
+    from bert_score.utils import bert_encode
 
-    length = np.array([count_tokens(loaded.tokenizer, text) for text in texts])
-    place, embeddings, found = np.zeros(len(texts), int), {}, {}
+    length = np.array([len(text) for text in tokens])
+    place, embeddings, weights = np.zeros(len(tokens), int), {}, {}
     for size in sorted(set(length[length > 0].tolist())):
         rows = np.flatnonzero(length == size)
         place[rows] = np.arange(len(rows))
-        parts = [
-            get_bert_embedding(
-                [texts[row] for row in rows[first : first + TEXTS]],
-                loaded.model,
-                loaded.tokenizer,
-                weights,
-                device=loaded.device,
-            )
-            for first in range(0, len(rows), TEXTS)
-        ]
-        embeddings[size] = torch.cat([part[0] for part in parts])  # (n, L, D)
-        found[size] = _fill_zero_weights(torch.cat([part[2] for part in parts]))  # (n, L)
-    return EmbeddedTexts(length, place, embeddings, found)
+        ids = torch.tensor([tokens[row] for row in rows])  # (n, L)
+        parts = [block.to(loaded.device) for block in ids.split(TEXTS)]
+        embeddings[size] = torch.cat([bert_encode(loaded.model, part, torch.ones_like(part)) for part in parts])
+        weights[size] = _fill_zero_weights(torch.tensor([[weigh(token) for token in text] for text in ids.tolist()]))
+    return EmbeddedTexts(length, place, embeddings, weights)
 
 
 def _fill_zero_weights(weights: torch.Tensor) -> torch.Tensor:

@@ -39,9 +39,12 @@ def measure_captioner(
     assignments that leave no unit its own; low, high: bootstrap 95% interval, over units, of the
     difference. same: share of units with f1 > threshold. bleu in [0, 100].
     """
-    descriptions = table["description"].tolist()
-    scores = scorer.score(descriptions, references, idf_from)
-    scores["shuffled_f1"] = _score_shuffled(descriptions, references, scorer, seed, idf_from)
+    descriptions, assignments = table["description"].tolist(), _draw_assignments(len(table), seed)
+    compared = [references[unit] for assignment in assignments for unit in assignment]
+    idf_from = idf_from or [text for texts in references for text in texts]
+    found = scorer.score(descriptions * len(assignments), compared, idf_from)
+    scores = found.iloc[: len(table)].copy()
+    scores["shuffled_f1"] = found["f1"].to_numpy().reshape(assignments.shape)[1:].mean(axis=0)
     groups = {"all": np.arange(len(table))}
     groups |= dict(sorted(table.groupby("category").indices.items()))
     return pd.DataFrame(
@@ -53,16 +56,14 @@ def measure_captioner(
     )
 
 
-def _score_shuffled(descriptions: list, references: list, scorer, seed: int, idf_from) -> np.ndarray:
-    """Mean F1 (n,) of each description against the references of other units."""
+def _draw_assignments(count: int, seed: int) -> np.ndarray:
+    """(1 + PERMUTATIONS, count): every unit to itself, then every unit to another."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM]))
-    others = np.empty((PERMUTATIONS, len(descriptions)), int)
-    for assignment in others:
-        order = rng.permutation(len(descriptions))
+    assignments = np.tile(np.arange(count), (1 + PERMUTATIONS, 1))
+    for assignment in assignments[1:]:
+        order = rng.permutation(count)
         assignment[order] = np.roll(order, 1)
-    idf_from = idf_from or [text for texts in references for text in texts]
-    shuffled = [references[unit] for unit in others.ravel()]
-    return scorer.score(descriptions * PERMUTATIONS, shuffled, idf_from)["f1"].to_numpy().reshape(others.shape).mean(0)
+    return assignments
 
 
 def _summarise(scores: pd.DataFrame, threshold: float, seed: int) -> dict:
