@@ -226,18 +226,65 @@ STOPS = {
 }
 
 
+# The milan section is tested on a copy of a finished run, with what is new in it.
+MILAN = {
+    "layers": ["blocks.4"],
+    "units": 3,
+    "exemplars": 4,
+    "size": 32,
+    "beam": 4,
+    "captioner": {"kind": "regions", "probe": "regions"},
+    "scorer": {"kind": "minilm"},
+    "noise": {"fractions": [1.0]},
+    "designed": {"eps": [6], "modes": ["targeted"], "units": 2, "images": 4, "counts": [2]},
+}
+MILAN_CONFIG = {
+    "probes": CONFIG["probes"]
+    | {
+        "regions": {"kind": "minibroden", "images": 24, "size": 64, "draw": 1},
+        "photos": {"kind": "folder", "path": "photos", "size": 64},
+    },
+    "experiments": [*CONFIG["experiments"], {"probe": "photos", "model": "lite", "layers": ["blocks.4"]}],
+    "milan": MILAN,
+}
+DESCRIBED = f"{LITE}/blocks.4"
+POISONED = f"{DESCRIBED}/designed/pgd-6-targeted-exemplars"
+MILAN_STOPS = {
+    "prepare_folder": "results/probes/photos/probe.zarr",
+    "train_milan": "results/milan/held_out.csv",
+    "calibrate_threshold": "results/milan/threshold.json",
+    "score_captioner": "results/milan/quality.csv",
+    "compute_exemplars": f"{DESCRIBED}/clean/milan/exemplars.zarr",
+    "compute_noisy_exemplars": f"{DESCRIBED}/{NOISE}/milan/exemplars.zarr",
+    "poison_exemplars": f"{POISONED}/poison.zarr",
+    "compute_poisoned_exemplars": f"{POISONED}/milan/exemplars.zarr",
+    "predict_poisoned": f"{POISONED}/predictions.csv",
+    "describe_milan": f"{DESCRIBED}/clean/milan/descriptions.csv",
+    "score_milan": f"{POISONED}/milan/scores.csv",
+    "plot_milan": "results/tables/table_1.csv",
+    "plot_milan_example": "results/figures/figure_3_milan.png",
+    "plot_milan_units": "results/figures/milan_units.png",
+}
+
+
 def run_killed(folder: Path, workflow: Path) -> Made:
     """Everything on four cores, killed in every rule: snakemake and its scripts at once; then called again."""
     place = new_place(folder, workflow)
-    left, killed = dict(STOPS), []
+    killed = kill_in_rules(place, STOPS, "all", TRAINED)
+    return Made(place, place.finish("all", TRAINED, cores=4), killed)
+
+
+def kill_in_rules(place: Place, stops: dict[str, str], *options) -> tuple[str, ...]:
+    """Kill snakemake and its scripts in every rule of `stops`, calling it again each time; returns those rules."""
+    left, killed = dict(stops), []
     while left:
-        stopped = start_stopped(place, left.values(), "all", TRAINED, cores=4)
+        stopped = start_stopped(place, left.values(), *options, cores=4)
         os.killpg(stopped.snakemake.pid, signal.SIGKILL)
         stopped.wait()
         for name in [rule for rule, target in left.items() if target in stopped.scripts]:
             assert not place.exists(left.pop(name)), name
             killed.append(name)
-    return Made(place, place.finish("all", TRAINED, cores=4), tuple(killed))
+    return tuple(killed)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,201 @@
+"""The milan section, on a copy of a finished run: descriptions of a drawn probe's units and of a folder's."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from PIL import Image
+from workflow_runs import (
+    CONFIG,
+    DESCRIBED,
+    LITE,
+    MILAN,
+    MILAN_CONFIG,
+    MILAN_STOPS,
+    NOISE,
+    POISONED,
+    Made,
+    assert_refused,
+    assert_same,
+    kill_in_rules,
+)
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+PHOTOS = 9
+
+
+def draw_photos(folder):
+    """Images of two classes, of different sizes, without masks."""
+    rng = np.random.default_rng(0)
+    for number in range(PHOTOS):
+        path = folder / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8 + number, 9, 3), np.uint8).repeat(9, axis=0).repeat(9, axis=1)
+        Image.fromarray(pixels).save(path)
+
+
+def add_milan(finished, folder, **changes):
+    place = finished.place.copied(folder)
+    draw_photos(place.folder)
+    place.configure(**MILAN_CONFIG | changes)
+    return place
+
+
+@pytest.fixture(scope="module")
+def described(finished, tmp_path_factory):
+    place = add_milan(finished, tmp_path_factory.mktemp("milan") / "place")
+    return Made(place, place.finish(cores=2))
+
+
+def read(described, name):
+    return pd.read_csv(described.place.folder / name, keep_default_na=False)
+
+
+def test_exemplars(described):
+    folder = described.place.folder
+    for name, rows, columns in (
+        (f"{DESCRIBED}/clean/milan/exemplars.zarr", 3, []),
+        (f"{DESCRIBED}/clean/milan/null.zarr", 3, ["replicate"]),
+        (f"{DESCRIBED}/{NOISE}/milan/exemplars.zarr", 3, ["fraction", "seed"]),
+        (f"{POISONED}/milan/exemplars.zarr", 6, ["count", "control", "target_unit"]),
+    ):
+        store = zarr.open_group(folder / name, mode="r")
+        assert store["ids"].shape == store["activations"].shape == store["picture"].shape == (rows, 4)
+        assert store["masks"].shape == (rows, 4, 1, 32, 32) and store["masks"].dtype == bool
+        assert store["pictures"].shape[1:] == (3, 32, 32) and store["pictures"].dtype == np.uint8
+        assert store["picture"][...].max() < store["pictures"].shape[0]
+        assert set(store.attrs["columns"]) == set(columns)
+        assert (np.diff(store["activations"][...], axis=1) <= 0).all()
+    clean = zarr.open_group(folder / f"{DESCRIBED}/clean/milan/exemplars.zarr", mode="r")
+    highest = zarr.open_group(folder / f"{DESCRIBED}/clean/activations.zarr", mode="r")["max"][...]
+    for unit, values in zip(clean["unit"][...], clean["activations"][...], strict=True):
+        np.testing.assert_array_equal(np.sort(highest[unit])[::-1][:4], values.astype(np.float16))
+
+
+def test_descriptions_and_scores(described):
+    threshold = json.loads((described.place.folder / "results/milan/threshold.json").read_text())
+    clean = read(described, f"{DESCRIBED}/clean/milan/descriptions.csv").set_index("unit")
+    assert len(clean) == 3 and list(clean) == ["description", "score"]
+    for name, rows in (
+        (f"{DESCRIBED}/clean/milan/null_scores.csv", 3),
+        (f"{DESCRIBED}/{NOISE}/milan/scores.csv", 3),
+        (f"{POISONED}/milan/scores.csv", 6),
+    ):
+        scores = read(described, name)
+        assert len(scores) == rows
+        assert list(scores["clean"]) == list(clean.loc[scores["unit"], "description"])
+        same = scores["clean"] == scores["corrupted"]
+        expected = (scores["f1"].astype(float) <= threshold["threshold"]) & ~same
+        assert list(scores["manipulated"].astype(bool)) == list(expected)
+    scores = read(described, f"{POISONED}/milan/scores.csv")
+    assert list(scores["count"]) == 2 * [2, 4, 4] and list(scores["control"]) == 2 * [0, 0, 1]
+    assert list(scores["target"]) == list(clean.loc[scores["target_unit"], "description"])
+    predictions = read(described, f"{POISONED}/predictions.csv")
+    assert list(predictions["count"]) == 2 * [2, 4] and set(predictions["n_images"]) == {24}
+
+
+def test_a_folder_of_images_is_described_but_not_dissected(described):
+    place = described.place
+    for name in ("clean/milan/descriptions.csv", f"{NOISE}/milan/scores.csv", "clean/milan/null_scores.csv"):
+        assert len(read(described, f"results/photos/lite/blocks.4/{name}")) == 3
+    assert not place.exists("results/photos/lite/blocks.4/clean/dissection.csv")
+    assert len(read(described, "results/probes/photos/concepts.csv")) == 0
+
+
+def test_tables_and_figures(described):
+    table = read(described, "results/tables/table_1.csv")
+    assert list(table["probe"]) == ["drawn", "photos"] and (table["units"] == 3).all()
+    for name in ("table_3", "table_4", "figure_5", "milan_figure_2a"):
+        assert len(read(described, f"results/tables/{name}.csv"))
+    for name in ("milan_figure_2a", "figure_5", "figure_3_milan", "milan_units"):
+        with Image.open(described.place.folder / f"results/figures/{name}.png") as image:
+            assert min(image.size) > 100
+    quality = read(described, "results/milan/quality.csv").iloc[0]
+    assert quality["n"] > 0 and quality["low"] <= quality["difference"] <= quality["high"]
+    assert (described.place.folder / "results/tables/milan.txt").read_text() in described.ended.text
+
+
+def test_a_second_call_does_nothing(described):
+    assert "Nothing to be done" in described.place.finish("--dry-run").text
+    assert described.place.rests() == []
+
+
+def test_killed_in_every_rule_the_answer_is_the_same(finished, described, tmp_path):
+    place = add_milan(finished, tmp_path / "place")
+    assert sorted(kill_in_rules(place, MILAN_STOPS)) == sorted(MILAN_STOPS)
+    place.finish(cores=4)
+    for pattern in ("**/milan/**/*", "tables/*", "figures/*", "**/*-exemplars/**/*"):
+        assert_same(place.bytes_of(pattern), described.place.bytes_of(pattern))
+    assert place.rests() == []
+
+
+BAD = {
+    "k above the probe": (
+        {"milan": MILAN | {"exemplars": 25}},
+        f"{LITE}/blocks.4/clean/milan/exemplars.zarr/zarr.json",
+        ["25", "24 images"],
+    ),
+    "a unit that does not exist": (
+        {"milan": MILAN | {"units": [3, 400]}},
+        f"{LITE}/blocks.4/clean/milan/exemplars.zarr/zarr.json",
+        ["milan.units: layer blocks.4, unit 400 does not exist"],
+    ),
+    "a scorer without weights": (
+        {"milan": MILAN | {"scorer": {"kind": "folder", "path": "empty", "layers": 2}}},
+        "results/milan/threshold.json",
+        ["empty"],
+    ),
+    "units explained on the captioner's probe": (
+        {"milan": MILAN | {"captioner": {"kind": "regions", "probe": "drawn"}}},
+        "all",
+        ["milan.captioner.probe: units are explained on 'drawn' too"],
+    ),
+    "nothing to calibrate on": (
+        {"milan": MILAN | {"captioner": {"kind": "checkpoint", "path": "milan.pth"}}},
+        "all",
+        ["milan.threshold: only a captioner of kind regions"],
+    ),
+    "a checkpoint that executes code": (
+        {"milan": MILAN | {"captioner": {"kind": "checkpoint", "path": "evil.pth"}, "threshold": 0.6}},
+        "results/milan/captioner.json",
+        ["evil.pth"],
+    ),
+    "a layer that no experiment has": (
+        {"milan": MILAN | {"layers": ["blocks.5"]}},
+        "all",
+        ["milan.layers: no experiment has layer 'blocks.5'"],
+    ),
+}
+
+
+class Evil:
+    """Pickled, it asks to call a function when it is loaded."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(finished, tmp_path, case):
+    changes, target, parts = BAD[case]
+    place = add_milan(finished, tmp_path / "place", **changes)
+    (place.folder / "empty").mkdir()
+    torch.save({"properties": Evil()}, place.folder / "evil.pth", pickle_module=pickle)
+    ended = place.run(target)
+    assert_refused(ended, *parts)
+    assert "executed" not in ended.text
+    assert target == "all" or not place.exists(target)
+
+
+def test_an_edit_of_the_search_describes_again(described, tmp_path):
+    workflow = described.place.workflow
+    place = described.place.copied(tmp_path / "place", workflow.with_name("milan-workflow"))
+    path = place.workflow / "scripts" / "nemesis" / "milan" / "search.py"
+    path.write_text(path.read_text() + "# an edit\n")
+    jobs = place.finish("--dry-run").jobs
+    assert jobs["describe_milan_drawn_lite"] == 1 and "compute_exemplars_drawn_lite" not in jobs
+    assert CONFIG["seed"] == 3
