@@ -163,6 +163,8 @@ def other_prior(tree):
         (lambda tree: tree["state_dict"].pop("lstm.bias_ih"), "lacks lstm.bias_ih"),
         (lambda tree: tree["state_dict"].update({"output.1.bias": torch.zeros(3)}), r"output.1.bias is \(3,\)"),
         (lambda tree: tree["properties"].pop("beam_size"), "lacks beam_size"),
+        (lambda tree: tree["state_dict"].update(extra=3), "its parts are not what they should be"),
+        (lambda tree: tree.update(children=3), "its parts are not what they should be"),
         (lambda tree: tree["children"].update(encoder="SpatialConvEncoder"), "has a SpatialConvEncoder"),
         (lambda tree: tree["properties"]["indexer"]["properties"].update(unk=False), "indexer has unk: False"),
     ],

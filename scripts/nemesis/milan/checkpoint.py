@@ -18,14 +18,12 @@ from nemesis import __version__
 from nemesis.errors import InputError
 from nemesis.files import atomic_file, sha256_file
 from nemesis.milan.decoder import Captioner, Decoder
+from nemesis.milan.encoder import DEFAULT_LAYERS
 from nemesis.milan.language import LanguageModel
 from nemesis.milan.text import Vocabulary
 from nemesis.models.weights import insert_weights, load_weights
 
 SPACY_SETTINGS = ("thinc.config.Config", "confection.Config", "confection._config.Config")
-RESNET = ("conv1", "layer1", "layer2", "layer3", "layer4")
-PYRAMIDS = {"resnet18": RESNET, "resnet50": RESNET, "resnet101": RESNET}  # layers of the published encoders
-PYRAMIDS |= {"alexnet": ("features.0", "features.3", "features.6", "features.8", "features.10")}
 PUBLISHED_SIZE = 224  # px
 TOKENIZER = {"lemmatize": False, "lowercase": True, "ignore_stop": False, "ignore_punct": False}
 BACKBONE = "encoder.encoder.model."
@@ -36,7 +34,7 @@ REMEDY = "train the captioner again"
 def load_published(path) -> Captioner:
     """The captioner of a published checkpoint, milan-<name>.pth.
 
-    Its encoder is {"kind": "torchvision", "arch", "layers", "size", "mean", "std"} (layers () for an
+    Its encoder is {"kind": "torchvision", "arch", "layers", "size", "mean", "std"} (layers [] for an
     arch that MILAN does not know), its encoder_state has torchvision's names.
     Raises InputError, naming the file, when it wants to load a class, is damaged, is something else,
     or its vocabulary does not fit its weights.
@@ -65,7 +63,7 @@ def load_published(path) -> Captioner:
     settings = {ours: _find(path, properties, theirs) for ours, theirs in names.items()}
     encoder = _describe_encoder(path, properties, state)
     backbone = {name.removeprefix(BACKBONE): part for name, part in state.items() if name.startswith(BACKBONE)}
-    return Captioner(vocabulary, decoder.eval(), language, encoder, settings, backbone)
+    return Captioner(vocabulary, decoder.eval(), language, encoder, settings, backbone or None)
 
 
 def load_published_language(path) -> tuple[Vocabulary, LanguageModel]:
@@ -146,7 +144,10 @@ def _read_checkpoint(path: Path) -> tuple[dict, dict, dict]:
         raise InputError(f"{path}: damaged or no checkpoint of MILAN; download it again") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: damaged or no checkpoint of MILAN; download it again") from error
-    return tuple(_find(path, tree, name) for name in ("properties", "children", "state_dict"))
+    parts = tuple(_find(path, tree, name) for name in ("properties", "children", "state_dict"))
+    if not all(isinstance(part, dict) for part in parts) or not all(map(torch.is_tensor, parts[2].values())):
+        raise InputError(f"{path}: no checkpoint of MILAN: its parts are not what they should be")
+    return parts
 
 
 def _find(path: Path, tree, *names: str):
@@ -192,7 +193,7 @@ def _check_vocabulary(path, vocabulary: Vocabulary, state: dict, name: str) -> N
 
 def _describe_encoder(path: Path, properties: dict, state: dict) -> dict:
     arch = str(_find(path, properties, "encoder", "properties", "config"))
-    layers = list(PYRAMIDS.get(arch, ()))
+    layers = list(DEFAULT_LAYERS.get(arch, ()))
     encoder = {"kind": "torchvision", "arch": arch, "layers": layers, "size": PUBLISHED_SIZE}
     return encoder | {name: _find(path, state, f"encoder.{name}").flatten().tolist() for name in ("mean", "std")}
 
