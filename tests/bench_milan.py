@@ -1,21 +1,26 @@
-"""What MILAN costs: describing many units at once over a loop over units.
+"""What MILAN costs: exemplars over extraction, describing many units at once over a loop over units.
 
-`make bench` runs it after the others. Both sides are measured in the same run, the loop before and
-after, on a part of the units.
+`make bench` runs it after the others. Both sides are measured in the same run; the loop over units
+before and after the rest, on a part of the units.
 """
 
 import argparse
+import shutil
+import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
+QUANTILE = 0.99
 WORDS, FEATURES, EXEMPLARS, BEAM, LENGTH, TEMPERATURE = 5000, 3904, 15, 50, 15, 0.2
 
 
 def main():
     options = parse_arguments()
     torch.set_num_threads(options.threads)
-    for bench in (bench_decoding,):
+    for bench in (bench_exemplars, bench_decoding):
         bench(options)
 
 
@@ -24,7 +29,48 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--units", type=int, default=512, help="units that are described at once")
     parser.add_argument("--single-units", type=int, default=4, help="units of each round of the loop")
+    parser.add_argument("--probe", help="a folder in Broden's layout, for the exemplars (default: minibroden)")
+    parser.add_argument("--images", type=int, default=600, help="of it, repeated if need be")
+    parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
+
+
+def bench_exemplars(options):
+    """15 exemplars of all units of two layers, at the images' size, over the extraction of their maps."""
+    import bench
+
+    from nemesis.dissection.stored import open_maps
+    from nemesis.milan.exemplar_store import write_exemplars
+    from nemesis.milan.exemplars import collect_exemplars
+    from nemesis.models.network import LayerReader
+
+    def collect(job, folder: Path, size: int):
+        for layer, path in job.stores.items():
+            maps = open_maps(path)
+            found = collect_exemplars(maps, job.probe.take_images, range(maps.units), EXEMPLARS, QUANTILE, size)
+            write_exemplars(folder / f"{layer}.zarr", found)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = options.probe or bench.draw_minibroden(folder / "minibroden")
+        asked = {"model": "efficientnet_lite0", "layers": ["blocks.10", "blocks.15"], "dtype": "float16"}
+        asked |= {"measure": source, "images": options.images, "device": "cpu"}
+        job = bench.Job(argparse.Namespace(**asked), folder)
+        size, rounds = max(job.probe.size), []
+        with LayerReader(job.network, asked["layers"], job.device, pad_to=job.batch) as reader:
+            for _ in range(options.repeats):
+                extraction, _ = clock(lambda: job.extract(reader))
+                rounds.append((extraction, clock(lambda: collect(job, folder / "exemplars", size))[0]))
+                written = sum(path.stat().st_size for path in folder.glob("exemplars/**/*") if path.is_file())
+                shutil.rmtree(folder / "exemplars")
+    print(f"exemplars of 432 units on {options.images} images, {size} px, {options.threads} threads")
+    print(
+        "  extraction {:.1f} s, exemplars {:.2f} s".format(
+            *(statistics.median(part) for part in zip(*rounds, strict=True))
+        )
+    )
+    share = statistics.median(ours / extraction for extraction, ours in rounds)
+    print(f"  exemplars take {share:.1%} of extraction ({options.repeats} rounds), {written / 1e6:.0f} MB written")
 
 
 def bench_decoding(options):
