@@ -15,6 +15,7 @@ test: .venv/ready ## set up, then run the tests
 bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes written
 	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python tests/bench_designed.py
+	PYTHONPATH=scripts $(BIN)/python tests/bench_milan.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .
