@@ -1,5 +1,7 @@
 """Describe the units of several exemplars.zarr in words."""
 
+from pathlib import Path
+
 from nemesis.devices import choose_device
 from nemesis.files import write_csv
 from nemesis.job import job

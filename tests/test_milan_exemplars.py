@@ -15,7 +15,7 @@ from torch import nn
 from nemesis.corruption.mixed import mix_maps
 from nemesis.corruption.noise import add_noise, choose_images, draw_seed
 from nemesis.corruption.storage import store_image
-from nemesis.dissection.resample import resample_weights
+from nemesis.dissection.bootstrap import resample_weights
 from nemesis.dissection.stored import StoredMaps
 from nemesis.errors import InputError
 from nemesis.milan.exemplar_store import open_exemplars, write_exemplars

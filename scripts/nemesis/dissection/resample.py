@@ -4,19 +4,11 @@ The clean probe is resampled with replacement (a bootstrap over images), thresho
 are found anew, and the share of replicates in which a unit's label differs is its churn.
 """
 
-import numpy as np
 import pandas as pd
 
+from nemesis.dissection.bootstrap import resample_weights
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.thresholds import layer_thresholds
-
-STREAM = 0x6E756C6C  # separates this use of the seed from the others
-
-
-def resample_weights(count: int, replicate: int, seed: int) -> np.ndarray:
-    """How often each of `count` images is drawn in a bootstrap replicate, int64 (count,)."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM, replicate]))
-    return np.bincount(rng.integers(0, count, count), minlength=count).astype(np.int64)
 
 
 def null_churn(maps, clean: pd.DataFrame, probe, concepts, device, settings: dict, seed: int) -> pd.DataFrame:
