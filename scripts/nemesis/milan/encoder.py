@@ -29,6 +29,7 @@ DEFAULT_LAYERS = {
 }
 NAME = "of the captioner"
 DUMMY_SIZE = 64  # px
+CPU_BATCH = 16  # pictures
 MASKS = 8  # P: one size for all products, so that a feature does not depend on which others are asked for
 PACK_BYTES = 2**26  # masks unpacked at once
 
@@ -109,8 +110,8 @@ def build_encoder(spec: Mapping, state: Mapping | None = None, device="cpu", bat
 
     spec: a model as in the config, e.g. {"kind": "efficientnet_lite0"} or {"kind": "torchvision", "arch"},
     and "layers" (default: DEFAULT_LAYERS) and "size" (px). state: the network's weights by name where a
-    checkpoint brought them; otherwise they come from where the kind has them. batch: auto fits it to the
-    size and the device.
+    checkpoint brought them; otherwise they come from where the kind has them. batch: auto is small on the
+    CPU, where the last batch, which is filled up, would else cost more than large ones save.
     Raises InputError when the network is not known, has no such layer, or the weights do not fit.
     """
     layers = spec.get("layers") or DEFAULT_LAYERS.get(spec.get("arch", spec.get("kind")))
@@ -124,6 +125,8 @@ def build_encoder(spec: Mapping, state: Mapping | None = None, device="cpu", bat
         network = build_network(NAME, spec)
     if spec.get("arch") == "alexnet":
         layers = [_after_relu(layer) for layer in layers]
+    if batch == "auto" and device.type == "cpu":
+        batch = CPU_BATCH
     size = int(spec.get("size", 224))
     return Encoder(network, layers, device, choose_batch(batch, (size, size), device))
 

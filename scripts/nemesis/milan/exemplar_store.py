@@ -30,7 +30,7 @@ def write_exemplars(path, exemplars: Exemplars, config_hash: str = "", inputs=()
     """
     with write_store(path, config_hash, inputs, columns=list(exemplars.columns), **attrs) as group:
         for name, values in exemplars.columns.items():
-            save_array(group, name, values, ("row",), name)
+            save_array(group, name, values, ("row",), "number" if values.dtype.kind in "iu" else "1")
         with ThreadPoolExecutor(1) as beside:
             place = beside.submit(_write_pictures, group, exemplars)
             _write_masks(group, exemplars.masks)
