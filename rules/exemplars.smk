@@ -22,7 +22,7 @@ for extraction, layers in DESCRIBED:
         benchmark:
             f"benchmarks/compute_exemplars/{extraction.probe}/{extraction.model}/clean.tsv"
         conda:
-            "../envs/torch.yaml"
+            "../envs/data.yaml"
         threads: 1
         resources:
             mem_mb=4000,
@@ -66,7 +66,7 @@ for extraction, layers in DESCRIBED:
             benchmark:
                 f"benchmarks/compute_noisy_exemplars/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}.tsv"
             conda:
-                "../envs/torch.yaml"
+                "../envs/data.yaml"
             threads: 1
             resources:
                 mem_mb=4000,
