@@ -58,6 +58,7 @@ def find_captioner_data(wildcards):
         return {"annotations": str(Path(spec["path"]) / "annotations.csv")}
     return {
         "probe": f"results/probes/{spec['probe']}/probe.zarr/zarr.json",
+        "concepts": f"results/probes/{spec['probe']}/concepts.csv",
         "descriptions": f"results/probes/{spec['probe']}/broden/descriptions.csv",
     }
 
