@@ -61,7 +61,7 @@ def test_exemplars(described):
         (f"{DESCRIBED}/clean/milan/exemplars.zarr", 3, []),
         (f"{DESCRIBED}/clean/milan/null.zarr", 3, ["replicate"]),
         (f"{DESCRIBED}/{NOISE}/milan/exemplars.zarr", 3, ["fraction", "seed"]),
-        (f"{POISONED}/milan/exemplars.zarr", 6, ["count", "control", "target_unit"]),
+        (f"{POISONED}/milan/exemplars.zarr", 8, ["count", "control", "target_unit"]),
     ):
         store = zarr.open_group(folder / name, mode="r")
         assert store["ids"].shape == store["activations"].shape == store["picture"].shape == (rows, 4)
@@ -83,7 +83,7 @@ def test_descriptions_and_scores(described):
     for name, rows in (
         (f"{DESCRIBED}/clean/milan/null_scores.csv", 3),
         (f"{DESCRIBED}/{NOISE}/milan/scores.csv", 3),
-        (f"{POISONED}/milan/scores.csv", 6),
+        (f"{POISONED}/milan/scores.csv", 8),
     ):
         scores = read(described, name)
         assert len(scores) == rows
@@ -92,7 +92,7 @@ def test_descriptions_and_scores(described):
         expected = (scores["f1"].astype(float) <= threshold["threshold"]) & ~same
         assert list(scores["manipulated"].astype(bool)) == list(expected)
     scores = read(described, f"{POISONED}/milan/scores.csv")
-    assert list(scores["count"]) == 2 * [2, 4, 4] and list(scores["control"]) == 2 * [0, 0, 1]
+    assert list(scores["count"]) == 4 * [2, 4] and list(scores["control"]) == 2 * [0, 0, 1, 1]
     assert list(scores["target"]) == list(clean.loc[scores["target_unit"], "description"])
     predictions = read(described, f"{POISONED}/predictions.csv")
     assert list(predictions["count"]) == 2 * [2, 4] and set(predictions["n_images"]) == {24}

@@ -6,7 +6,7 @@ import numpy as np
 
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.rows import Corrupt, poisoned_images, random_images
-from nemesis.milan.attack import DESIGNED, RANDOM, Described, limit_counts
+from nemesis.milan.attack import DESIGNED, RANDOM, Described
 from nemesis.milan.exemplars import Changed, Exemplars, Normalisation, change_exemplars
 from nemesis.stores import read
 
@@ -23,24 +23,25 @@ def collect_poisoned_exemplars(
     size: int,
     normalisation: Normalisation | None = None,
 ) -> Exemplars:
-    """A row for every attacked unit and count of poisoned images, then one under bernoulli noise on all of them.
+    """A row for every attacked unit and number of `counts`, then as many under bernoulli noise on the same images.
 
-    row_maps: the store that attack.write_row_maps made. Columns: count (images used), control (0 designed, 1 noise),
-    target_unit (-1 = none). Other arguments as in exemplars.collect_exemplars.
+    row_maps: the store that attack.write_row_maps made. Columns: count (images used: as many as asked for, or all
+    there are), control (0 designed, 1 noise), target_unit (-1 = none). Others: see exemplars.collect_exemplars.
     """
     changes: list[Changed] = []
     columns: dict[str, list[int]] = {"count": [], "control": [], "target_unit": []}
     sources = (
-        (DESIGNED, "maps", poisoned_images(poison, storage), counts),
-        (RANDOM, "control", random_images(poison.attrs["eps"], seed, storage), counts[-1:]),
+        (DESIGNED, "maps", poisoned_images(poison, storage)),
+        (RANDOM, "control", random_images(poison.attrs["eps"], seed, storage)),
     )
     for index, task in enumerate(poison.tasks):
         rows = poison.rows_of(index)
         span = slice(int(rows[0]), int(rows[-1]) + 1)
-        for control, name, corrupt, wanted in sources:
+        for control, name, corrupt in sources:
             maps = read(row_maps[name], span)
             load = partial(_load, layer.probe, poison, rows, corrupt)
-            for count in limit_counts(wanted, len(rows)):
+            for asked in counts:
+                count = min(asked, len(rows))
                 used = poison.rank[rows] < count
                 changes.append(Changed(task.unit, poison.image[rows][used], maps[used], load))
                 for column, value in zip(columns, (count, control, task.target_unit), strict=True):
