@@ -21,9 +21,9 @@ with job(snakemake.log[0], snakemake.threads):
     if captioner["kind"] == "regions":
         course = SHORT_COURSE
         probe = Path(files.probe).parent
-        lessons = study_regions(
-            probe, files.descriptions, files.concepts, encoder, milan["exemplars"], milan["size"], params.seed
-        )
+        counts = (captioner["units"], captioner["units"] // 8, 3 * captioner["units"] // 16)
+        made = (milan["exemplars"], milan["size"], params.seed, counts)
+        lessons = study_regions(probe, files.descriptions, files.concepts, encoder, *made)
     else:
         course = PUBLISHED_COURSE
         root = Path(files.annotations).parent

@@ -233,7 +233,7 @@ MILAN = {
     "exemplars": 4,
     "size": 32,
     "beam": 4,
-    "captioner": {"kind": "regions", "probe": "regions"},
+    "captioner": {"kind": "regions", "probe": "regions", "units": 48},
     "scorer": {"kind": "minilm"},
     "noise": {"fractions": [1.0]},
     "designed": {"eps": [6], "modes": ["targeted"], "units": 2, "images": 4, "counts": [2]},
@@ -241,7 +241,7 @@ MILAN = {
 MILAN_CONFIG = {
     "probes": CONFIG["probes"]
     | {
-        "regions": {"kind": "minibroden", "images": 24, "size": 64, "draw": 1},
+        "regions": {"kind": "minibroden", "images": 40, "size": 64, "draw": 1},
         "photos": {"kind": "folder", "path": "photos", "size": 64},
     },
     "experiments": [*CONFIG["experiments"], {"probe": "photos", "model": "lite", "layers": ["blocks.4"]}],

@@ -13,13 +13,12 @@ from nemesis.probes.probe import open_probe, read_concepts
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 
-UNITS = (640, 80, 120)  # made-up units for training, validation and held out
 HELD_OUT = 0.05  # of annotated units, as published
 ANNOTATED = 16  # annotated units encoded at once
 
 
 def study_regions(
-    probe_path, descriptions, concepts, encoder: Encoder, k: int, size: int, seed: int, counts=UNITS
+    probe_path, descriptions, concepts, encoder: Encoder, k: int, size: int, seed: int, counts
 ) -> Lessons:
     """Made-up units of k exemplars of size x size px from a probe whose regions are described.
 
