@@ -155,6 +155,12 @@ def test_the_fifth_epoch_without_a_better_value_is_the_last():
     assert [stopper.update(value) for value in (1.0, 2.0, 2.0, 1.0, 2.0, 1.0, 2.0)] == [False] * 6 + [True]
 
 
+def test_epochs_before_the_earliest_do_not_count():
+    stopper = Stopper(nn.Linear(1, 1), patience=1, higher_is_better=True, earliest=3)
+    assert [stopper.update(value) for value in (9.0, 8.0, 1.0, 0.0, 2.0, 0.0, 0.0)] == [False] * 6 + [True]
+    assert stopper.finish(restore=True).best == 5
+
+
 def test_without_restoring_the_last_weights_stay():
     module = nn.Linear(1, 1, bias=False)
     stopper = Stopper(module, 4, higher_is_better=False)

@@ -19,7 +19,9 @@ class Recipe:
 
     schedule: of the learning rate, `constant` or `cosine` (down to 0 over `epochs`). regulariser: weight of
     the attention's; only the decoder has one. window: so many batches at a time are made of captions of
-    similar length, which saves most of the padding; 1 as published: lengths as they come.
+    similar length, which saves most of the padding; 1 as published: lengths as they come. earliest: epochs
+    before this one do not count as best; with a falling rate and few validation units an early one that
+    seems best was lucky.
     """
 
     epochs: int = 100
@@ -30,6 +32,7 @@ class Recipe:
     schedule: str = "constant"
     regulariser: float = 1.0
     window: int = 1
+    earliest: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,29 @@ class History:
 
 
 class Stopper:
-    """Early stopping: over when more than `patience` epochs in a row are no better than the best before them."""
+    """Early stopping: over when more than `patience` epochs in a row are no better than the best before them.
 
-    def __init__(self, module: nn.Module, patience: int, higher_is_better: bool):
+    earliest: the first epoch, from 1, that counts.
+    """
+
+    def __init__(self, module: nn.Module, patience: int, higher_is_better: bool, earliest: int = 1):
         self.module, self.patience, self.sign = module, patience, 1 if higher_is_better else -1
+        self.earliest = earliest
         self.values: list[float] = []
         self.best, self.state = 0, None
 
     def update(self, value: float) -> bool:
         """Take in an epoch's value and, if it is the best so far, a copy of the weights; whether to stop."""
         self.values.append(value)
+        if len(self.values) < self.earliest:
+            return False
         if self.state is None or self.sign * value > self.sign * self.values[self.best - 1]:
             self.best, self.state = len(self.values), copy.deepcopy(self.module.state_dict())
         return len(self.values) - self.best > self.patience
 
     def finish(self, restore: bool) -> History:
-        """Give the module the best epoch's weights, if `restore`."""
+        """Give the module the best epoch's weights, if `restore`; the last epoch is best where none counted."""
+        self.best = self.best or len(self.values)
         if restore and self.state is not None:
             self.module.load_state_dict(self.state)
         return History(tuple(self.values), self.best)

@@ -76,7 +76,9 @@ SHORT_COURSE = Course(
     hidden=128,
     attention=64,
     dropout=0.2,
-    decoder=Recipe(epochs=16, patience=16, learning_rate=4e-3, schedule="cosine", regulariser=0.1, window=8),
+    decoder=Recipe(
+        epochs=16, patience=16, learning_rate=4e-3, schedule="cosine", regulariser=0.1, window=8, earliest=12
+    ),
     language_embedding=32,
     language_hidden=64,
     language_dropout=0.2,

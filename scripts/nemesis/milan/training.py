@@ -91,7 +91,7 @@ def train_language(
     def validate() -> float:
         return float(language_loss(model, *held, vocabulary.pad)) if held else -math.inf
 
-    stopper = Stopper(model, recipe.patience, higher_is_better=False)
+    stopper = Stopper(model, recipe.patience, higher_is_better=False, earliest=recipe.earliest)
     fit(
         model,
         "language model",
@@ -137,7 +137,7 @@ def train_decoder(
         captions = decode(captioner, validation[0], strategy="greedy", mi=False).captions
         return judge(captions, [list(found) for found in validation[1]])
 
-    stopper = Stopper(decoder, recipe.patience, higher_is_better=True)
+    stopper = Stopper(decoder, recipe.patience, higher_is_better=True, earliest=recipe.earliest)
     fit(decoder, "decoder", (targets != vocabulary.pad).sum(dim=1), loss_of, validate, stopper, recipe, seed, progress)
     return stopper.finish(restore=not published)
 
