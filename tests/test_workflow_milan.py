@@ -137,7 +137,7 @@ BAD = {
     "k above the probe": (
         {"milan": MILAN | {"exemplars": 25}},
         f"{LITE}/blocks.4/clean/milan/exemplars.zarr/zarr.json",
-        ["25", "24 images"],
+        ["milan.exemplars: 25 images a unit are wanted, but the probe has 24"],
     ),
     "a unit that does not exist": (
         {"milan": MILAN | {"units": [3, 400]}},
