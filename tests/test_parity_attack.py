@@ -221,9 +221,12 @@ def test_average_activation_after_the_attack(block, name, run_attack, camvid):
     found = np.array([sums.sum() / pixels.sum(), (sums[pixels > 0] / pixels[pixels > 0]).mean()])
     expected = np.array(result.expected["avg_act"]["float"]["source"])
     difference = np.abs(found - expected) / np.abs(expected)
-    print(f"{block} {name}: activation {found}, differs by {difference.max():.2%}")
-    # Soft IoU: the same attack in another memory layout differs by up to 3.8%, so 2% would test the layout.
-    assert difference.max() < (0.03 if "softiou" in name else 0.02)
+    over_all, by_image = difference
+    print(f"{block} {name}: activation {found}, differs by {over_all:.2%} over all pixels, {by_image:.2%} by image")
+    assert over_all < 0.02
+    # The mean of the images' own means weighs pictures with few pixels most. With soft IoU the same attack on one
+    # thread instead of two, or in another memory layout, changes it by up to 3.8%.
+    assert by_image < (0.05 if "softiou" in name else 0.02)
 
 
 @every_attack
