@@ -46,6 +46,15 @@ ATTACK = "{probe}/{model}/{layer}/{method}-{mode}-{masks}"
 CLEAN = "results/{probe}/{model}/{layer}/clean"
 # A machine with one GPU runs one such job at a time (profiles/default sets gpu=1).
 GPU = int(wants_gpu(config["device"]))
+# What every job that runs a network again is told.
+RUN = {
+    "model": lambda wildcards: wildcards.model,
+    "spec": lambda wildcards: config["models"][wildcards.model],
+    "settings": config["dissection"],
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "seed": config["seed"],
+}
 
 
 wildcard_constraints:
@@ -55,6 +64,11 @@ wildcard_constraints:
     kind="[a-z]+",
     std="[0-9.e-]+",
     draw="[0-9]+",
+    method="pgd|fgsm",
+    eps="[0-9.e-]+",
+    mode="untargeted|targeted|shared",
+    masks="segmentation|baseline",
+    shard="[0-9]+",
 
 
 def code_hash(script):
@@ -70,11 +84,11 @@ def names_where(section, test):
     return "|".join(names) or "(?!)"
 
 
-def layer_paths(extraction, path):
-    """A path below results/probe/model/layer/ for every layer of an extraction."""
+def layer_paths(extraction, path, layers=None):
+    """A path below results/probe/model/layer/ for every layer of an extraction, or for some."""
     return [
         f"results/{extraction.probe}/{extraction.model}/{layer}/{path}"
-        for layer in extraction.layers
+        for layer in layers or extraction.layers
     ]
 
 

@@ -1,20 +1,3 @@
-wildcard_constraints:
-    method="pgd|fgsm",
-    eps="[0-9.e-]+",
-    mode="untargeted|targeted|shared",
-    masks="segmentation|baseline",
-    shard="[0-9]+",
-
-
-# What every job that runs a network again is told.
-RUN = {
-    "model": lambda wildcards: wildcards.model,
-    "spec": lambda wildcards: config["models"][wildcards.model],
-    "settings": config["dissection"],
-    "batch": config["batch_size"],
-    "device": config["device"],
-    "seed": config["seed"],
-}
 PLANNED = ("units", "targets", "objective", "max_fraction", "steps")
 SHARDS = DESIGNED.get("shards", 1)
 # Outcomes that are known before any bisection: whole eps of untargeted attacks, stored without loss.

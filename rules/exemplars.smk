@@ -6,14 +6,14 @@ for extraction, layers in DESCRIBED:
         input:
             probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
             card=f"results/models/{extraction.model}/card.json",
-            maps=chosen_paths(extraction, layers, "clean/activations.zarr/zarr.json"),
-            thresholds=chosen_paths(extraction, layers, "clean/thresholds.csv"),
+            maps=layer_paths(extraction, "clean/activations.zarr/zarr.json", layers),
+            thresholds=layer_paths(extraction, "clean/thresholds.csv", layers),
         output:
-            exemplars=chosen_paths(
-                extraction, layers, "clean/milan/exemplars.zarr/zarr.json"
+            exemplars=layer_paths(
+                extraction, "clean/milan/exemplars.zarr/zarr.json", layers
             ),
             null=(
-                chosen_paths(extraction, layers, "clean/milan/null.zarr/zarr.json")
+                layer_paths(extraction, "clean/milan/null.zarr/zarr.json", layers)
                 if NULL
                 else []
             ),
@@ -42,24 +42,22 @@ for extraction, layers in DESCRIBED:
                 f"compute_noisy_exemplars_{extraction.probe}_{extraction.model}"
             input:
                 **{
-                    f"draw_{draw}": chosen_paths(
+                    f"draw_{draw}": layer_paths(
                         extraction,
-                        layers,
                         f"noise/{{kind}}-{{std}}/activations-{draw}.zarr",
+                        layers,
                     )
                     for draw in DRAWS
                 },
                 probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
                 card=f"results/models/{extraction.model}/card.json",
-                maps=chosen_paths(
-                    extraction, layers, "clean/activations.zarr/zarr.json"
-                ),
-                thresholds=chosen_paths(extraction, layers, "clean/thresholds.csv"),
+                maps=layer_paths(extraction, "clean/activations.zarr/zarr.json", layers),
+                thresholds=layer_paths(extraction, "clean/thresholds.csv", layers),
             output:
-                exemplars=chosen_paths(
+                exemplars=layer_paths(
                     extraction,
-                    layers,
                     "noise/{kind}-{std}/milan/exemplars.zarr/zarr.json",
+                    layers,
                 ),
             log:
                 f"logs/compute_noisy_exemplars/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}.log",
@@ -108,7 +106,9 @@ if EXEMPLAR_DESIGNS:
             runtime=720,
         params:
             **RUN,
-            designed={name: value for name, value in SHOWN.items() if name != "counts"},
+            designed={
+                name: value for name, value in POISONING.items() if name != "counts"
+            },
             code=code_hash("poison_exemplars"),
         script:
             "../scripts/poison_exemplars.py"
@@ -140,7 +140,7 @@ if EXEMPLAR_DESIGNS:
             runtime=60,
         params:
             **EXEMPLARS,
-            designed={name: SHOWN[name] for name in ("images", "counts", "storage")},
+            designed={name: POISONING[name] for name in ("images", "counts", "storage")},
             device=config["device"],
             code=code_hash("compute_poisoned_exemplars"),
         script:
@@ -170,7 +170,7 @@ if EXEMPLAR_DESIGNS:
             runtime=240,
         params:
             **RUN,
-            designed={name: SHOWN[name] for name in ("images", "counts", "storage")},
+            designed={name: POISONING[name] for name in ("images", "counts", "storage")},
             code=code_hash("predict_poisoned"),
         script:
             "../scripts/predict_poisoned.py"

@@ -5,7 +5,7 @@ from nemesis.figures.outputs import (
 )
 
 MILAN = config.get("milan", {})
-SHOWN = MILAN.get("designed", {})
+POISONING = MILAN.get("designed", {})
 EXEMPLAR_DESIGNS = list_exemplar_designs(config)
 CAPTIONER = {
     "captioner": "results/milan/captioner.safetensors",
@@ -37,23 +37,15 @@ def described_layers(extraction):
     return [layer for layer in extraction.layers if wanted == "all" or layer in wanted]
 
 
-def chosen_paths(extraction, layers, path):
-    """A path below results/probe/model/layer/ for some layers of an extraction."""
-    return [
-        f"results/{extraction.probe}/{extraction.model}/{layer}/{path}"
-        for layer in layers
-    ]
-
-
 def compared_paths(extraction, layers, kind, ending="csv"):
     """Every `descriptions` or `scores` of an extraction that belongs to a resampled or corrupted probe."""
     found = (
-        chosen_paths(extraction, layers, f"clean/milan/null_{kind}.{ending}")
+        layer_paths(extraction, f"clean/milan/null_{kind}.{ending}", layers)
         if NULL
         else []
     )
     for corruption in MILAN_CORRUPTIONS:
-        found += chosen_paths(extraction, layers, f"{corruption}/milan/{kind}.{ending}")
+        found += layer_paths(extraction, f"{corruption}/milan/{kind}.{ending}", layers)
     return found
 
 
@@ -118,7 +110,7 @@ DECODING = {
 
 def for_each_exemplar_eps(path):
     """A path for every eps of an attack on exemplars."""
-    return [path.replace("{eps}", format_eps(eps)) for eps in SHOWN.get("eps", [0])]
+    return [path.replace("{eps}", format_eps(eps)) for eps in POISONING.get("eps", [0])]
 
 
 MILAN_NOISES = NOISES if "noise" in MILAN else []

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from http_server import running_server
 from hypothesis import settings
@@ -37,6 +38,20 @@ def shared():
 def golden(shared):
     """golden(path) gives a file or folder of the published code's Network Dissection outputs."""
     return lambda path: shared(f"golden/netdissect/{path}")
+
+
+@pytest.fixture(scope="session")
+def decoded(shared):
+    """What the published code decoded with the golden captioner, arrays by name."""
+    return np.load(shared("golden/milan/decode.npz"))
+
+
+@pytest.fixture(scope="session")
+def captioner(shared):
+    """The golden captioner."""
+    from nemesis.milan.checkpoint import load_published
+
+    return load_published(shared("golden/milan/decoder.pth"))
 
 
 @pytest.fixture

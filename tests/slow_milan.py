@@ -27,6 +27,11 @@ def draw_features(rows, seed=0, exemplars=4, features=6):
     return torch.randn(rows, exemplars, features, generator=torch.Generator().manual_seed(seed)) * 2
 
 
+def close(found, expected):
+    """Equal to within 1e-5."""
+    torch.testing.assert_close(found.detach(), torch.as_tensor(expected), atol=1e-5, rtol=1e-5)
+
+
 def lstm_cell(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
     """One LSTM step for vectors; gates in the order i, f, g, o."""
     size = len(h)

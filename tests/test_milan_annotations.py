@@ -156,7 +156,7 @@ def refuse(root, match: str, **options):
 def test_bad_tables(root):
     refuse(root / "nothing", "no such folder")
     write_rows(root, ROWS, header=("layer", "neuron", "summary"))
-    refuse(root, r"annotations.csv: lacks column unit")
+    refuse(root, r"annotations.csv: lacks column 'unit'")
     write_rows(root, [("conv1", "x", "a dog")])
     refuse(root, "line 2: unit 'x' is no whole number")
     write_rows(root, [("conv7", 0, "a dog")])
@@ -168,7 +168,7 @@ def test_bad_tables(root):
     write_rows(root, ROWS[:2])
     refuse(root, "no unit has 3 annotations")
     (root / "annotations.csv").unlink()
-    refuse(root, "annotations.csv: cannot be read")
+    refuse(root, "annotations.csv: not found")
 
 
 def test_bad_arrays(root):

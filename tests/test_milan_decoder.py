@@ -1,54 +1,37 @@
 """The decoder's step beside the published code's and a slow copy written from the notes."""
 
-import numpy as np
-import pytest
 import torch
-from slow_milan import draw_captioner, draw_features, slow_begin, slow_step
+from slow_milan import close, draw_captioner, draw_features, slow_begin, slow_step
 
-from nemesis.milan.checkpoint import load_published
 from nemesis.milan.decoder import Decoder
 
 CAPTIONER = draw_captioner()
 DECODER, WORDS = CAPTIONER.decoder, CAPTIONER.vocabulary
 
 
-@pytest.fixture(scope="module")
-def published(shared):
-    return np.load(shared("golden/milan/decode.npz"))
-
-
-@pytest.fixture(scope="module")
-def captioner(shared):
-    return load_published(shared("golden/milan/decoder.pth"))
-
-
-def close(found, expected):
-    torch.testing.assert_close(found.detach(), torch.as_tensor(expected), atol=1e-5, rtol=1e-5)
-
-
-def test_first_step_equals_the_published_one(published, captioner):
-    features, words = torch.from_numpy(published["features"]), captioner.vocabulary
+def test_first_step_equals_the_published_one(decoded, captioner):
+    features, words = torch.from_numpy(decoded["features"]), captioner.vocabulary
     state = captioner.decoder.begin(features)
-    close(state.h, published["init/h"])
-    close(state.c, published["init/c"])
+    close(state.h, decoded["init/h"])
+    close(state.c, decoded["init/c"])
     start = torch.full((6,), words.start)
     log_probs, attention, state = captioner.decoder.step(start, state, features)
     for kind in ("step_nomi", "step_mi"):
         for name, found in (("attentions", attention), ("h", state.h), ("c", state.c)):
-            close(found, published[f"{kind}/{name}"])
-    close(log_probs, published["step_nomi/predictions"])
+            close(found, decoded[f"{kind}/{name}"])
+    close(log_probs, decoded["step_nomi/predictions"])
     prior, h, c = captioner.language.step(start, *captioner.language.begin(6))
-    close(log_probs - 0.2 * prior, published["step_mi/predictions"])
-    close(h.transpose(0, 1), published["step_mi/h_lm"])
-    close(c.transpose(0, 1), published["step_mi/c_lm"])
+    close(log_probs - 0.2 * prior, decoded["step_mi/predictions"])
+    close(h.transpose(0, 1), decoded["step_mi/h_lm"])
+    close(c.transpose(0, 1), decoded["step_mi/c_lm"])
 
 
-def test_forced_words_equal_the_published_ones(published, captioner):
-    features, targets = (torch.from_numpy(published[name]) for name in ("features", "forced/targets"))
+def test_forced_words_equal_the_published_ones(decoded, captioner):
+    features, targets = (torch.from_numpy(decoded[name]) for name in ("features", "forced/targets"))
     starts = torch.full((6, 1), captioner.vocabulary.start)
     log_probs, attentions = captioner.decoder.force(features, torch.cat([starts, targets[:, :-1]], dim=1))
-    close(log_probs, published["forced_nomi/predictions"])
-    close(attentions, published["forced_nomi/attentions"])
+    close(log_probs, decoded["forced_nomi/predictions"])
+    close(attentions, decoded["forced_nomi/attentions"])
 
 
 def test_steps_equal_the_slow_copy():

@@ -2,14 +2,11 @@
 
 import json
 
-import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_milan import draw_captioner, slow_prior, slow_prior_begin, slow_prior_step
+from slow_milan import close, draw_captioner, slow_prior, slow_prior_begin, slow_prior_step
 
-from nemesis.milan.checkpoint import load_published
 from nemesis.milan.language import LanguageModel, sequence_log_probability
 from nemesis.milan.text import index_texts
 
@@ -22,39 +19,25 @@ sequences = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def published(shared):
-    return np.load(shared("golden/milan/decode.npz"))
-
-
-@pytest.fixture(scope="module")
-def captioner(shared):
-    return load_published(shared("golden/milan/decoder.pth"))
-
-
-def close(found, expected):
-    torch.testing.assert_close(found.detach(), torch.as_tensor(expected), atol=1e-5, rtol=1e-5)
-
-
-def test_log_probabilities_equal_the_published_ones(shared, published, captioner):
+def test_log_probabilities_equal_the_published_ones(shared, decoded, captioner):
     texts = json.loads(shared("golden/milan/decode.json").read_text())["lm_captions"]
     ids = torch.tensor(index_texts(captioner.vocabulary, texts))
-    assert torch.equal(ids, torch.from_numpy(published["lm/inputs"]))
-    close(captioner.language(ids[:6])[0], published["lm/logprobs"])
+    assert torch.equal(ids, torch.from_numpy(decoded["lm/inputs"]))
+    close(captioner.language(ids[:6])[0], decoded["lm/logprobs"])
     found = sequence_log_probability(captioner.language, ids, captioner.vocabulary.stop, published=True)
-    close(found, published["lm/reduced"])
-    close(found, published["lm/logp"])
+    close(found, decoded["lm/reduced"])
+    close(found, decoded["lm/logp"])
 
 
-def test_terms_of_reranking_equal_the_published_ones(published, captioner):
+def test_terms_of_reranking_equal_the_published_ones(decoded, captioner):
     words, stop = captioner.vocabulary, captioner.vocabulary.stop
-    tokens = torch.from_numpy(published["rerank8_t0.2/beam_tokens"])
+    tokens = torch.from_numpy(decoded["rerank8_t0.2/beam_tokens"])
     ids = torch.nn.functional.pad(tokens, (1, 0), value=words.start).flatten(0, 1)
     for off_by_one, name in ((True, "lm_scores"), (False, "lm_scores_one_stop")):
         found = sequence_log_probability(captioner.language, ids, stop, published=off_by_one)
-        close(found.view(6, 8), published[f"rerank8/{name}"])
+        close(found.view(6, 8), decoded[f"rerank8/{name}"])
     log_probs = captioner.language(ids[:, :-1])[0].gather(2, ids[:, 1:, None])[..., 0]
-    close(log_probs.view(6, 8, -1), published["rerank8/lm_token_logprobs"])
+    close(log_probs.view(6, 8, -1), decoded["rerank8/lm_token_logprobs"])
 
 
 def test_a_step_equals_the_slow_copy_and_the_forward_pass():

@@ -136,9 +136,9 @@ def test_bad_rows(tmp_path, row, match):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(InputError, match="lacks column description"):
+    with pytest.raises(InputError, match="lacks column 'description'"):
         read_regions(write_csv(tmp_path / "a.csv", [], COLUMNS[:-1]), ["b.png"])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not found"):
         read_regions(tmp_path / "b.csv", ["b.png"])
 
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_milan import draw_captioner, draw_features, slow_beam_search, slow_prior
+from slow_milan import close, draw_captioner, draw_features, slow_beam_search, slow_prior
 
 from nemesis.errors import InputError
-from nemesis.milan.checkpoint import load_published
 from nemesis.milan.search import decode, score_captions
 
 SEARCHES = {
@@ -40,76 +39,62 @@ each_strategy = pytest.mark.parametrize("strategy", ["greedy", "beam", "rerank"]
 
 
 @pytest.fixture(scope="module")
-def published(shared):
-    return np.load(shared("golden/milan/decode.npz"))
-
-
-@pytest.fixture(scope="module")
 def captions(shared):
     return json.loads(shared("golden/milan/decode.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def captioner(shared):
-    return load_published(shared("golden/milan/decoder.pth"))
-
-
-def close(found, expected):
-    torch.testing.assert_close(found, torch.as_tensor(expected), atol=1e-5, rtol=1e-5)
-
-
-def compare(found, key, published, captions):
+def compare(found, key, decoded, captions):
     """Everything that was published under a key: word numbers and captions equal, values close."""
     for name in ("tokens", "beam_tokens"):
-        if f"{key}/{name}" in published:
-            assert torch.equal(getattr(found, name), torch.from_numpy(published[f"{key}/{name}"])), name
+        if f"{key}/{name}" in decoded:
+            assert torch.equal(getattr(found, name), torch.from_numpy(decoded[f"{key}/{name}"])), name
     for name in ("scores", "beam_scores", "predictions", "attentions"):
-        if f"{key}/{name}" in published:
-            close(getattr(found, name), published[f"{key}/{name}"])
+        if f"{key}/{name}" in decoded:
+            close(getattr(found, name), decoded[f"{key}/{name}"])
     assert found.captions == captions[key]["captions"]
     assert found.beam_captions == captions[key].get("beam_captions")
 
 
 @pytest.mark.parametrize("key", SEARCHES)
-def test_searches_equal_the_published_ones(key, captioner, published, captions):
-    found = decode(captioner, torch.from_numpy(published["features"]), **SEARCHES[key], published=True)
-    compare(found, key, published, captions)
+def test_searches_equal_the_published_ones(key, captioner, decoded, captions):
+    found = decode(captioner, torch.from_numpy(decoded["features"]), **SEARCHES[key], published=True)
+    compare(found, key, decoded, captions)
 
 
 @pytest.mark.parametrize("row", range(6))
-def test_rows_alone_equal_the_published_ones(row, captioner, published, captions):
-    features = torch.from_numpy(published["features"])[row : row + 1]
-    compare(decode(captioner, features, published=True), f"rerank8_t0.2_alone{row}", published, captions)
+def test_rows_alone_equal_the_published_ones(row, captioner, decoded, captions):
+    features = torch.from_numpy(decoded["features"])[row : row + 1]
+    compare(decode(captioner, features, published=True), f"rerank8_t0.2_alone{row}", decoded, captions)
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_words_chosen_in_turn_equal_the_published_ones(key, captioner, published, captions):
+def test_words_chosen_in_turn_equal_the_published_ones(key, captioner, decoded, captions):
     options = dict(CHOICES[key])
     if options["strategy"] == "forced":
-        options["strategy"] = torch.from_numpy(published["forced/targets"])
+        options["strategy"] = torch.from_numpy(decoded["forced/targets"])
     generator = torch.Generator().manual_seed(0)
-    features = torch.from_numpy(published["features"])
+    features = torch.from_numpy(decoded["features"])
     found = decode(captioner, features, **options, published=True, generator=generator)
-    compare(found, key, published, captions)
+    compare(found, key, decoded, captions)
 
 
-def test_scores_of_captions_equal_the_published_ones(captioner, published, captions):
-    features, texts = torch.from_numpy(published["features"]), captions["forced_captions"]
-    close(score_captions(captioner, texts, features, mi=False), published["score_nomi"])
-    close(score_captions(captioner, texts, features), published["score_mi"])
-    close(score_captions(captioner, texts, features[:1], mi=False), published["score_nomi_one_neuron"])
+def test_scores_of_captions_equal_the_published_ones(captioner, decoded, captions):
+    features, texts = torch.from_numpy(decoded["features"]), captions["forced_captions"]
+    close(score_captions(captioner, texts, features, mi=False), decoded["score_nomi"])
+    close(score_captions(captioner, texts, features), decoded["score_mi"])
+    close(score_captions(captioner, texts, features[:1], mi=False), decoded["score_nomi_one_neuron"])
 
 
-def test_reranked_scores_equal_the_published_ones(captioner, published):
-    features = torch.from_numpy(published["features"])
+def test_reranked_scores_equal_the_published_ones(captioner, decoded):
+    features = torch.from_numpy(decoded["features"])
     for temperature in (0.2, 1.0):
         found = decode(captioner, features, temperature=temperature, published=True)
-        close(found.scores, published[f"rerank8/scores_t{temperature}"].max(axis=1))
+        close(found.scores, decoded[f"rerank8/scores_t{temperature}"].max(axis=1))
 
 
-def test_only_the_published_mode_depends_on_the_batch(captioner, published):
+def test_only_the_published_mode_depends_on_the_batch(captioner, decoded):
     """Row 2 of the published features is described differently beside the others, and alone."""
-    features = torch.from_numpy(published["features"])
+    features = torch.from_numpy(decoded["features"])
     described = {
         mode: (decode(captioner, features, published=mode), decode(captioner, features[2:3], published=mode))
         for mode in (True, False)

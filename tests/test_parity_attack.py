@@ -223,10 +223,9 @@ def test_average_activation_after_the_attack(block, name, run_attack, camvid):
     difference = np.abs(found - expected) / np.abs(expected)
     over_all, by_image = difference
     print(f"{block} {name}: activation {found}, differs by {over_all:.2%} over all pixels, {by_image:.2%} by image")
-    assert over_all < 0.02
-    # The mean of the images' own means weighs pictures with few pixels most. With soft IoU the same attack on one
-    # thread instead of two, or in another memory layout, changes it by up to 3.8%.
-    assert by_image < (0.05 if "softiou" in name else 0.02)
+    # Sign steps amplify float noise, and soft IoU weighs each pixel by its own sigmoid: the same attack on another
+    # processor, on one thread instead of two or in another memory layout changes its activation by up to 3.8%.
+    assert difference.max() < (0.05 if "softiou" in name else 0.02)
 
 
 @every_attack

@@ -38,8 +38,7 @@ def plot_scores_by_layer(table: pd.DataFrame):
     kind, fraction = table["kind"].iloc[0], table["fraction"].max()
     figure, grid, pairs = _lay_out(table)
     for panels, (pair, part) in zip(grid.T, pairs, strict=True):
-        layers = part.drop_duplicates("layer")
-        places = {layer: place for place, layer in enumerate(layers["layer"])}
+        layers, places = _place_layers(part)
         stds = sorted(part["std"].unique())
         for index, std in enumerate(stds):
             line, shift = part[part["std"] == std], 0.1 * (index - (len(stds) - 1) / 2)
@@ -85,8 +84,7 @@ def plot_designed_scores(table: pd.DataFrame):
     figure, grid, pairs = _lay_out(table)
     sizes = spread(table["eps"])
     for panels, (pair, part) in zip(grid.T, pairs, strict=True):
-        layers = part.drop_duplicates("layer")
-        places = {layer: place for place, layer in enumerate(layers["layer"])}
+        layers, places = _place_layers(part)
         for index, eps in enumerate(sizes):
             line, color = part[part["eps"] == eps], f"C{index}"
             for side, (prefix, what) in enumerate((("", "designed"), ("noise", "bernoulli noise"))):
@@ -106,6 +104,12 @@ def _choose_method(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of one method, pgd where it was tried."""
     methods = table["method"].unique().tolist()
     return table[table["method"] == ("pgd" if "pgd" in methods else methods[0])]
+
+
+def _place_layers(part: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+    """A row of each layer, and the layers' places on the axis."""
+    layers = part.drop_duplicates("layer")
+    return layers, {layer: place for place, layer in enumerate(layers["layer"])}
 
 
 def _lay_out(table: pd.DataFrame):

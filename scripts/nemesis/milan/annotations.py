@@ -6,10 +6,9 @@
     <root>/<layer>/ids.csv     numbers of the images, only needed where images.npy is absent
     <root>/<layer>/units.npy   unit number of each row, where it is not the row
 
-Source: reference/milan.md, sections 1 and 2. Nothing is unpickled.
+Source: the data that Hernandez et al. (ICLR 2022) published. Nothing is unpickled.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from nemesis.errors import InputError
 from nemesis.probes.folder import ImageFolder, crop_image, default_resize, read_folder
 from nemesis.probes.images import open_image
+from nemesis.rows import read_rows
 
 COLUMNS = ("layer", "unit", "summary")
 PER_UNIT = 3  # annotations; units with fewer are left out, more are cut
@@ -110,18 +110,8 @@ def read_annotations(root, count: int | None = PER_UNIT, images=None, published:
 def _read_texts(path: Path, layers: set[str]) -> dict[tuple[str, int], list[str]]:
     """Annotations by (layer, unit), in the order of the file."""
     found: dict[tuple[str, int], list[str]] = {}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}: lacks column {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-            for row in reader:
-                found.setdefault(_read_key(path, row, reader.line_num, layers), []).append(
-                    (row["summary"] or "").strip()
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); it must be a CSV in UTF-8") from error
+    for line, row in read_rows(path, COLUMNS):
+        found.setdefault(_read_key(path, row, line, layers), []).append(row["summary"].strip())
     return found
 
 

@@ -1,6 +1,6 @@
 """Captioners in files: the published MILAN's checkpoints, and our own weights with a card.
 
-Nothing that a file carries is executed. A published checkpoint (reference/milan.md, section 9) holds one
+Nothing that a file carries is executed. A published checkpoint (Hernandez et al., ICLR 2022) holds one
 foreign class, spaCy's settings, for which a plain OrderedDict stands in; any other class is refused.
 """
 

@@ -1,6 +1,6 @@
 """The decoder p(c | exemplars): writes a caption word by word, looking at the exemplars in between.
 
-As the published MILAN has it (reference/milan.md, section 6). Its parameters carry the published names.
+As the published MILAN has it (Hernandez et al., ICLR 2022). Its parameters carry the published names.
 Shapes: B rows, n exemplars, F features, H hidden, A attention, T words.
 """
 

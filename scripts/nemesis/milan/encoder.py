@@ -2,7 +2,7 @@
 
 For each level: the mask is resized to the level's map (bilinear, align_corners=False, no antialiasing) and
 divided by its sum; a feature is the sum over positions of mask times map; levels stand one after the
-other (reference/milan.md, section 3). Nothing is trained.
+other (Hernandez et al., ICLR 2022). Nothing is trained.
 
 Shapes: R rows, k exemplars, M pictures, S side in px, F features, P masks pooled at once.
 """

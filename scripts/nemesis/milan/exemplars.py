@@ -1,4 +1,4 @@
-"""Exemplars: the images that fire a unit most, and where in them it fires (reference/milan.md, section 1).
+"""Exemplars: the images that fire a unit most, and where in them it fires (Hernandez et al., ICLR 2022).
 
 Everything is found from stored activation maps; no network runs. Pictures and masks are made when they
 are read, so that only small arrays are held: maps (R, k, h, w) and numbers.

@@ -1,6 +1,6 @@
 """The language model p(c): how likely is a caption, whatever the images show?
 
-As the published MILAN has it (reference/milan.md, section 5): embedding, a two-layer LSTM, one linear
+As the published MILAN has it (Hernandez et al., ICLR 2022): embedding, a two-layer LSTM, one linear
 layer. Its parameters carry the published names.
 """
 

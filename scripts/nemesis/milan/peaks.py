@@ -1,6 +1,6 @@
 """Where units fire most: top images, and the level above which an activation belongs to a mask.
 
-As MILAN's exemplars (Hernandez et al., ICLR 2022; reference/milan.md, section 1), but exact: the
+As MILAN's exemplars (Hernandez et al., ICLR 2022), but exact: the
 published code reads the level off a sketch. float16 values are compared as 16-bit integers, which
 numpy selects and sorts several times as fast.
 """

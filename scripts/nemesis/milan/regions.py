@@ -5,7 +5,6 @@ phrase for a part of a picture. What else holds for it (its colours, what is aro
 probe's label maps.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 from nemesis.errors import InputError
 from nemesis.milan.phrases import Lexicon, Member, make_member
 from nemesis.probes.probe import Probe
+from nemesis.rows import read_rows
 
 COLUMNS = ("image", "category", "number", "name", "x0", "y0", "x1", "y1", "description")
 SMALLEST = 12  # label pixels; smaller regions cannot be told from what surrounds them
@@ -63,15 +63,8 @@ def read_regions(path, names: list[str]) -> list[Region]:
     Raises InputError that names the file and what is wrong: a column, a row, or no image of the probe.
     """
     path, place = Path(path), {name: index for index, name in enumerate(names)}
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}: lacks column {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-            found = [_read_row(path, row, reader.line_num, place) for row in reader if row["image"] in place]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a CSV of described regions") from error
+    rows = [(line, row) for line, row in read_rows(path, COLUMNS) if row["image"] in place]
+    found = [_read_row(path, row, line, place) for line, row in rows]
     if not found:
         raise InputError(f"{path}: describes no image of the probe; give the descriptions of that probe")
     return found

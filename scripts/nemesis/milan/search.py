@@ -1,6 +1,6 @@
 """Describing: the best captions that a decoder and a language model find for rows of features.
 
-Strategies as in the published MILAN (reference/milan.md, section 6); `rerank` is the paper's. Many rows
+Strategies as in the published MILAN (Hernandez et al., ICLR 2022); `rerank` is the paper's. Many rows
 and all their beams are computed together.
 
 In the default mode a row's result does not depend on the rows beside it, and nothing counts after a

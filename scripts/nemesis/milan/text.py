@@ -1,6 +1,6 @@
 """Words and their numbers: tokeniser, vocabulary, texts as numbers, captions from numbers.
 
-As the published MILAN does it (reference/milan.md, section 4), with spaCy's rules for English.
+As the published MILAN does it (Hernandez et al., ICLR 2022), with spaCy's rules for English.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Training a captioner: one optimiser step, early stopping, and the loops of language model and decoder.
 
-As the published MILAN trains them (reference/milan.md, sections 5 and 8). Two things are right by default
+As the published MILAN trains them (Hernandez et al., ICLR 2022). Two things are right by default
 and as published with `published=True`: the weights of the best epoch are kept (the published code ends
 with those of the last one), and the regulariser counts a caption's own words (in the published code also
 the padding after them, so that a caption's loss depends on the longest one of its batch).

@@ -6,8 +6,6 @@ image, any other piece is the path of a label plane (PNG, label = R + 256 G). `c
 `label.csv` and one `c_<category>.csv` per category name the labels.
 """
 
-import csv
-import difflib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 
 from nemesis.errors import InputError
 from nemesis.probes.images import open_image
+from nemesis.rows import read_rows
 
 CATEGORIES = ("object", "part", "scene", "texture", "color", "material")
 MISSING = "not found, but index.csv names it"
@@ -175,21 +174,7 @@ def _number(path: Path, text: str) -> int:
 
 
 def _read_csv(path: Path, columns) -> list[dict]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            lines = list(reader)
-            header = reader.fieldnames or []
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; a folder in Broden's layout has it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a CSV file in UTF-8") from None
-    for column in columns:
-        if column not in header:
-            close = difflib.get_close_matches(column, header, 1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise InputError(f"{path}: lacks column '{column}' (it has {', '.join(header)}){hint}")
-    return lines
+    return [row for _, row in read_rows(path, columns, "a folder in Broden's layout has it")]
 
 
 def _decode_image(path: Path, size: tuple[int, int]) -> np.ndarray:

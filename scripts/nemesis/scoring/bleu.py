@@ -10,7 +10,7 @@ ENDS = string.whitespace + "."
 def normalise(text: str) -> str:
     """Lower case, without dots and spaces at either end: what every text score compares.
 
-    Source: evaluation of the published MILAN (reference/milan.md, section 10).
+    Source: evaluation of the published MILAN (Hernandez et al., ICLR 2022).
     """
     return text.strip(ENDS).lower()
 
