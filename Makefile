@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test bench lint format clean lock
+.PHONY: demo test bench screenshots lint format clean lock
 
 demo: .venv/ready ## set up, then run the main job on the embedded default
 	$(BIN)/snakemake --cores $(CORES) --quiet rules $(ARGS)
@@ -16,6 +16,9 @@ bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes
 	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python tests/bench_designed.py
 	PYTHONPATH=scripts $(BIN)/python tests/bench_milan.py
+
+screenshots: .venv/ready ## pictures of the report for the README; needs Chromium and a finished `make demo`
+	PYTHONPATH=tests $(BIN)/python tests/screenshots.py results/report/index.html docs
 
 lint: .venv/ready
 	$(BIN)/ruff check .

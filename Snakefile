@@ -8,6 +8,9 @@ if not workflow.config_settings.configfiles:
     configfile: "config.yaml"
 
 
+report: "report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/downloads.smk"
 include: "rules/probes.smk"
@@ -21,6 +24,7 @@ include: "rules/milan.smk"
 include: "rules/exemplars.smk"
 include: "rules/tables.smk"
 include: "rules/milan_tables.smk"
+include: "rules/report.smk"
 
 
 rule all:
@@ -31,3 +35,4 @@ rule all:
         TABLES,
         FIGURES,
         MILAN_RESULTS,
+        REPORT_PAGE,

@@ -160,3 +160,20 @@ def choose_units(wildcards):
 def attack_settings(*names):
     """The keys of the designed section on which a job depends."""
     return {name: DESIGNED[name] for name in names if name in DESIGNED}
+
+
+def reported(paths, category):
+    """Tables (CSV) and figures (SVG) that snakemake --report shows, each with its caption; the rest as it is."""
+    return [
+        (
+            report(
+                path,
+                caption=f"../report/captions/{Path(path).stem}.rst",
+                category=category,
+                labels={"name": Path(path).stem},
+            )
+            if path.endswith((".csv", ".svg"))
+            else path
+        )
+        for path in paths
+    ]

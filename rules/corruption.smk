@@ -61,6 +61,7 @@ for extraction in DISSECTED if NOISES else []:
             clean=layer_paths(extraction, "clean/dissection.csv"),
         output:
             dissection=layer_paths(extraction, "noise/{kind}-{std}/dissection.csv"),
+            tops=layer_paths(extraction, "noise/{kind}-{std}/tops.zarr/zarr.json"),
         log:
             f"logs/dissect_noise/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}.log",
         benchmark:

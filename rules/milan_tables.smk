@@ -9,8 +9,8 @@ if MILAN_TABLES:
             designed=place_paths(DESIGN_PLACES, "{name}/milan/scores.csv"),
             predictions=place_paths(DESIGN_PLACES, "{name}/predictions.csv"),
         output:
-            table_files(MILAN_TABLES),
-            figure_files(MILAN_FIGURES),
+            reported(table_files(MILAN_TABLES), "Descriptions: tables"),
+            reported(figure_files(MILAN_FIGURES), "Descriptions: figures"),
             summary="results/tables/milan.txt",
         log:
             "logs/plot_milan.log",
@@ -49,7 +49,7 @@ if MILAN_TABLES:
             ),
             poison=place_paths(DESIGN_PLACES, "{name}/poison.zarr/zarr.json"),
         output:
-            figure_files(["figure_3_milan"]),
+            reported(figure_files(["figure_3_milan"]), "Descriptions: figures"),
         log:
             "logs/plot_milan_example.log",
         benchmark:
@@ -82,7 +82,7 @@ if MILAN:
                 "clean/dissection.csv",
             ),
         output:
-            figure_files(["milan_units"]),
+            reported(figure_files(["milan_units"]), "Descriptions: figures"),
         log:
             "logs/plot_milan_units.log",
         benchmark:

@@ -13,8 +13,11 @@ from nemesis.figures.outputs import (
 )
 
 NOISY = NOISES if DISSECTED else []
-NOISE_TABLES = ["noise", "figure_2a", "figure_2b", "noise_kinds"] if NOISY else []
-NOISE_FIGURES = ["figure_2a", "figure_2b"] if NOISY else []
+LABEL_TABLES = ["labels", "margin"] if DISSECTED else []
+LABEL_FIGURES = ["null_churn", "margin"] if DISSECTED else []
+if NOISY:
+    LABEL_TABLES += ["noise", "figure_2a", "figure_2b", "noise_kinds"]
+    LABEL_FIGURES += ["figure_2a", "figure_2b"]
 # What there is to show of the designed corruption follows from the config.
 ATTACKED = list_attacked(DISSECTED, DESIGNED)
 COMPARED = controlled_designs(DESIGNS, DESIGNED, "compare_storage")
@@ -25,11 +28,11 @@ DESIGNED_FIGURES = list_figures(DESIGNED)
 # The last of the two rules that make tables writes the summary.
 SUMMARY = ["results/tables/summary.txt"]
 TABLES = (
-    table_files(["labels", *NOISE_TABLES, *DESIGNED_TABLES]) + SUMMARY
+    table_files([*LABEL_TABLES, *DESIGNED_TABLES]) + SUMMARY
     if DISSECTED
     else []
 )
-FIGURES = figure_files([*NOISE_FIGURES, *DESIGNED_FIGURES])
+FIGURES = figure_files([*LABEL_FIGURES, *DESIGNED_FIGURES])
 if DESIGNS:
     FIGURES += figure_files(["figure_3"])
 
@@ -45,8 +48,8 @@ rule plot_tables:
             for path in dissected_layers(f"noise/{noise.name}/dissection.csv")
         ],
     output:
-        table_files(["labels", *NOISE_TABLES]),
-        figure_files(NOISE_FIGURES),
+        reported(table_files(LABEL_TABLES), "Network Dissection: tables"),
+        reported(figure_files(LABEL_FIGURES), "Network Dissection: figures"),
         summary=[] if DESIGNS else SUMMARY,
     log:
         "logs/plot_tables.log",
@@ -96,8 +99,8 @@ if DESIGNS:
                 ],
             ),
         output:
-            table_files(DESIGNED_TABLES),
-            figure_files(DESIGNED_FIGURES),
+            reported(table_files(DESIGNED_TABLES), "Designed corruption: tables"),
+            reported(figure_files(DESIGNED_FIGURES), "Designed corruption: figures"),
             summary=SUMMARY,
         log:
             "logs/plot_designed.log",
@@ -124,7 +127,6 @@ if DESIGNS:
             },
             tables=DESIGNED_TABLES,
             figures=DESIGNED_FIGURES,
-            shown=[path for path in TABLES + FIGURES if path.endswith((".png", ".csv"))],
             code=code_hash("plot_designed"),
         script:
             "../scripts/plot_designed.py"
@@ -147,7 +149,7 @@ if DESIGNS:
             poison=f"{SHOW}/designed/{SHOWN_DESIGNS[-1].name}/poison.zarr/zarr.json",
             poisoned_maps=f"{SHOW}/designed/{SHOWN_DESIGNS[-1].name}/activations.zarr/zarr.json",
         output:
-            figure_files(["figure_3"]),
+            reported(figure_files(["figure_3"]), "Designed corruption: figures"),
         log:
             "logs/plot_unit.log",
         benchmark:
@@ -165,9 +167,3 @@ if DESIGNS:
             code=code_hash("plot_unit"),
         script:
             "../scripts/plot_unit.py"
-
-
-onsuccess:
-    for name in ("summary", "milan"):
-        path = Path(f"results/tables/{name}.txt")
-        print(path.read_text() if path.exists() else "")

@@ -11,11 +11,12 @@ from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
 from nemesis.milan.exemplars import collect_exemplars, join_exemplars
 from nemesis.milan.units import choose_units
-from nemesis.probes.probe import open_probe
+from nemesis.probes.probe import remember_images, open_probe
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, output = snakemake.params, snakemake.input, snakemake.output
     milan, probe = params.milan, open_probe(Path(files.probe).parent)
+    images = remember_images(probe)
     options = (milan["exemplars"], milan["quantile"], milan["size"])
     more = {"normalisation": read_normalisation(files.card) if milan["published"] else None}
     for number, layer in enumerate(params.layers):
@@ -23,14 +24,14 @@ with job(snakemake.log[0], snakemake.threads):
         units = choose_units(params.units[layer], pd.read_csv(files.thresholds[number]), params.seed, layer)
         record = {"config_hash": sha256_json(milan), "inputs": (files.probe, files.maps[number])}
         record |= {"layer": layer, "quantile": milan["quantile"]}
-        clean = collect_exemplars(maps, probe.take_images, units, *options, **more)
+        clean = collect_exemplars(maps, images, units, *options, **more)
         write_exemplars(Path(output.exemplars[number]).parent, clean, **record)
         replicates = []
         for replicate in range(milan["null_replicates"]):
             weights = resample_weights(probe.count, replicate, params.seed)
             columns = {"replicate": replicate}
             found = collect_exemplars(
-                maps, probe.take_images, units, *options, weights=weights, columns=columns, **more
+                maps, images, units, *options, weights=weights, columns=columns, **more
             )
             replicates.append(found)
         if replicates:

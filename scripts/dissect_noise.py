@@ -10,7 +10,8 @@ from nemesis.devices import choose_device
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
 from nemesis.dissection.stored import open_maps
-from nemesis.files import write_csv
+from nemesis.dissection.tops import write_tops
+from nemesis.files import sha256_json, write_csv
 from nemesis.job import job
 from nemesis.probes.probe import open_probe
 
@@ -24,7 +25,8 @@ with job(snakemake.log[0], snakemake.threads):
         noisy = {
             (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number]) for draw in params.draws
         }
-        table = dissect_noisy(
+        units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
+        table, tops = dissect_noisy(
             open_maps(Path(files.maps[number]).parent),
             noisy,
             clean,
@@ -33,6 +35,9 @@ with job(snakemake.log[0], snakemake.threads):
             device,
             params.settings,
             params.fractions,
+            units,
         )
-        units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
-        write_csv(table[table["unit"].isin(units)], snakemake.output.dissection[number])
+        config_hash = sha256_json([params.settings, params.fractions, params.draws, params.seed])
+        inputs = (files.probe, files.maps[number], files.clean[number])
+        write_tops(Path(snakemake.output.tops[number]).parent, tops, config_hash, inputs)
+        write_csv(table, snakemake.output.dissection[number])

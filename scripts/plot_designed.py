@@ -15,4 +15,4 @@ with job(snakemake.log[0]):
     labels = pd.read_csv(files.labels, dtype=names)
     noise = pd.read_csv(files.noise, dtype=names) if files.noise else None
     with atomic_file(snakemake.output.summary[0]) as partial:
-        partial.write_text(summary_text(labels, noise, params.shown, designed), encoding="utf-8")
+        partial.write_text(summary_text(labels, noise, designed), encoding="utf-8")

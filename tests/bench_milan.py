@@ -43,11 +43,13 @@ def bench_exemplars(options):
     from nemesis.milan.exemplar_store import write_exemplars
     from nemesis.milan.exemplars import collect_exemplars
     from nemesis.models.network import LayerReader
+    from nemesis.probes.probe import remember_images
 
     def collect(job, folder: Path, size: int):
+        images = remember_images(job.probe)
         for layer, path in job.stores.items():
             maps = open_maps(path)
-            found = collect_exemplars(maps, job.probe.take_images, range(maps.units), EXEMPLARS, QUANTILE, size)
+            found = collect_exemplars(maps, images, range(maps.units), EXEMPLARS, QUANTILE, size)
             write_exemplars(folder / f"{layer}.zarr", found)
 
     with tempfile.TemporaryDirectory() as name:

@@ -383,14 +383,14 @@ def test_one_setting_is_drawn():
 def test_summary_of_the_attacks(one):
     labels = pd.DataFrame([{"probe": "scenes", "model": "vgg", "layer": layer} for layer in ("conv1", "conv2")])
     labels = labels.assign(units=5, labelled=4, null_churn=0.1, null_low=0.0, null_high=0.2)
-    text = summary_text(labels, None, ["a.csv"], designed_table(one))
+    text = summary_text(labels, None, designed_table(one))
     low, high = wilson_interval(3, 4)
     assert text.count("conv2") == 1
     block = text[text.index("Designed corruption") :]
     assert "pgd, segmentation masks" in block and "eps 6/255" in block and "5% of the images" in block
     assert block.count(f"75% [{100 * low:.0f}, {100 * high:.0f}], n=4") == 2
     assert "25% [" in block and "noise, same size" in block
-    assert "Designed" not in summary_text(labels, None, [])
+    assert "Designed" not in summary_text(labels, None)
 
 
 def plausible_layer(root, model, layer, depth, units, designs, rng):
@@ -479,7 +479,7 @@ def test_one_mode_alone(tmp_path, mode):
     attacks = plausible(tmp_path, {"vgg": ["conv1"]}, 4, (6,), (mode,))
     designed = write_report(attacks, tables, [name for name in tables if name != "table_2"], tmp_path)
     labels = designed[["probe", "model", "layer", "units", "null_churn", "null_low", "null_high"]]
-    text = summary_text(labels.assign(labelled=4), None, [], designed)
+    text = summary_text(labels.assign(labelled=4), None, designed)
     assert f"{mode} " in text[text.index("Designed") :]
 
 

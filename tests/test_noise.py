@@ -166,7 +166,10 @@ def test_dissection_under_noise_is_that_of_the_corrupted_images(tiny, tmp_path):
         source = noisy_images(tiny.probe, "gaussian", 0.4, 0.75, seed, "lossless")
         extract_activations(run_pixels, source, {"layer": tmp_path / f"{draw}.zarr"}, "float16", 5, "cpu")
         noisy[draw, seed] = open_maps(tmp_path / f"{draw}.zarr")
-    table = dissect_noisy(clean, noisy, labels, tiny.probe, tiny.concepts, "cpu", settings, [0.25, 0.75])
+    table, tops = dissect_noisy(
+        clean, noisy, labels, tiny.probe, tiny.concepts, "cpu", settings, [0.25, 0.75], range(4)
+    )
+    assert tops.columns["fraction"].tolist() == [0.25, 0.75, 0.25, 0.75] and tops.ids.shape == (4, 4, 5)
     assert table[["fraction", "seed", "unit"]].to_numpy().tolist() == [
         [fraction, draw, unit] for fraction in (0.25, 0.75) for draw in (0, 4) for unit in range(4)
     ]

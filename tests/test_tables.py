@@ -157,14 +157,13 @@ def test_kinds_side_by_side(results):
 def test_summary(results):
     labels = label_table(experiments(), MIN_IOU, 0, results)
     noise = noise_table(experiments(), NOISES, labels, MIN_IOU, results)
-    text = summary_text(labels, noise, ["a.csv", "b.png"])
+    text = summary_text(labels, noise)
     low, high = wilson_interval(2.5, 3)
     assert f"83% [{100 * low:.0f}, {100 * high:.0f}], n=3" in text
     assert "gaussian 0.02" in text
     assert "3 of 5" in text
     assert "25% [" in text
-    assert text.endswith("a.csv\nb.png\n")
-    assert "3 of 5" in summary_text(labels, None, [])
+    assert "3 of 5" in summary_text(labels, None)
 
 
 def test_shares_as_text():
@@ -182,11 +181,11 @@ def test_markdown():
 
 def test_written_tables_are_read_again(tmp_path):
     table = pd.DataFrame({"label": ["", "NA", "null"], "iou": [1 / 3, 0.0, 1e-9]})
-    write_table(table, tmp_path / "t.csv", tmp_path / "t.md")
+    write_table(table, tmp_path / "t")
     again = read_table(tmp_path / "t.csv")
     assert again["label"].tolist() == ["", "NA", "null"]
     assert again["iou"].tolist() == pytest.approx([1 / 3, 0.0, 1e-9], rel=1e-15)
     assert (tmp_path / "t.md").read_text().count("\n") == 5
-    write_table(table, tmp_path / "s.csv", tmp_path / "s.md", show=lambda shown: shown[["iou"]])
+    write_table(table, tmp_path / "s", show=lambda shown: shown[["iou"]])
     assert (tmp_path / "s.md").read_text().startswith("| iou |")
     assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()

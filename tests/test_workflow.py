@@ -229,7 +229,8 @@ def dissect_again(folder, out, batch: int):
         ((_, _, clean[layer]),) = dissect_layer([run], probe, concepts, "cpu", "published")
         draws = {(0, seed): open_maps(out / "noisy" / layer)}
         settings = {"quantile": 0.005, "threshold": "exact", "iou": "published"}
-        noisy[layer] = dissect_noisy(maps, draws, clean[layer], probe, concepts, "cpu", settings, [0.5, 1.0])
+        every = clean[layer]["unit"]
+        noisy[layer], _ = dissect_noisy(maps, draws, clean[layer], probe, concepts, "cpu", settings, [0.5, 1.0], every)
     return sources["noisy"], clean, noisy
 
 

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 STOPPING = ROOT / "tests" / "stopping"
-PARTS = ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs")
+PARTS = ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs", "report")
 LITE = "results/drawn/lite"
 NOISE = "noise/gaussian-0.05"
 DESIGNED = f"{LITE}/blocks.4/designed"
@@ -223,6 +223,8 @@ STOPS = {
     "plot_tables": "results/tables/figure_2b.csv",
     "plot_designed": "results/tables/budget.csv",
     "plot_unit": "results/figures/figure_3.png",
+    "show_units": "results/report/layers/drawn/lite/blocks.4",
+    "write_report": "results/report/page",
 }
 
 

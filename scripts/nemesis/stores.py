@@ -19,6 +19,7 @@ from nemesis import __version__
 from nemesis.errors import InputError
 from nemesis.files import atomic_directory, sha256_file
 
+LEVEL = -1  # of zstd: maps and photographs hardly shrink at any level, and this one is two to four times as fast as 1
 CHUNK_BYTES = 2**20
 SHARD_BYTES = 2**25
 MAX_BLOCK = 128
@@ -47,18 +48,17 @@ def add_array(group, name: str, shape, dtype, dims, units: str, chunks=None, sha
     """Create an array in `group` with dimension names and units; whole when `chunks` is None."""
     shape = tuple(int(n) for n in shape)
     chunks = tuple(max(1, int(n)) for n in (chunks or shape))
-    array = group.create_array(
+    return group.create_array(
         name,
         shape=shape,
         dtype=dtype,
         chunks=chunks,
         shards=shards,
-        compressors=ZstdCodec(level=1, checksum=True),
+        compressors=ZstdCodec(level=LEVEL, checksum=True),
         dimension_names=tuple(dims),
+        attributes={"dimensions": list(dims), "units": units},
         config={"write_empty_chunks": True},
     )
-    array.attrs.update(dimensions=list(dims), units=units)
-    return array
 
 
 def save_array(group, name: str, values, dims, units: str, chunks=None):

@@ -10,6 +10,7 @@ from nemesis.corruption.noise import choose_images
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.stored import StoredMaps
 from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.dissection.tops import Tops, find_mixed_tops
 from nemesis.probes.probe import Probe
 
 
@@ -22,11 +23,13 @@ def dissect_noisy(
     device,
     settings: dict,
     fractions: Iterable[float],
-) -> pd.DataFrame:
+    units,
+) -> tuple[pd.DataFrame, Tops]:
     """Dissect a layer again for every (fraction, seed); thresholds are found anew each time.
 
     `noisy` maps a draw's (name, seed) to its stored maps; `labels` is the layer's clean table.
-    Returns the rows of noise/.../dissection.csv, one a (fraction, seed, unit).
+    Returns the rows of noise/.../dissection.csv, one a (fraction, seed, unit) of `units`, and these
+    units' strongest images.
     """
     keys, runs = [], []
     for (name, seed), maps in noisy.items():
@@ -39,7 +42,11 @@ def dissect_noisy(
     results = dissect_layer(runs, probe, concepts, device, settings["iou"])
     for (fraction, name, rows, record), (_, _, table) in zip(keys, results, strict=True):
         tables.append(_compare(table, labels, fraction, name, rows, record))
-    return pd.concat(tables).sort_values(["fraction", "seed", "unit"], kind="stable")
+    table = pd.concat(tables).sort_values(["fraction", "seed", "unit"], kind="stable")
+    columns = {"fraction": np.array([key[0] for key in keys]), "seed": np.array([key[1] for key in keys])}
+    thresholds = np.stack([run.thresholds for run in runs])
+    tops = find_mixed_tops([run.maps for run in runs], units, thresholds, columns)
+    return table[table["unit"].isin(units)], tops
 
 
 def _compare(table, labels, fraction, seed, rows, record) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.quality import MEASURES, compare_images
 from nemesis.corruption.redissect import Change
 from nemesis.corruption.storage import store_image
+from nemesis.probes.probe import remember_images
 from nemesis.stores import blocks
 
 
@@ -58,11 +59,12 @@ def show_rows(
     """Maps (and measures, where asked) of consecutive rows; `reader` is a LayerReader inside its `with` block."""
     maps, measures = [], []
     units = torch.tensor([task.unit for task in poison.tasks], device=reader.device)
+    load = remember_images(probe, poison.image[rows])
     with torch.inference_mode():
         for first, last in blocks(rows.stop - rows.start, batch):
             span = slice(rows.start + first, rows.start + last)
             numbers = poison.image[span]
-            clean = probe.take_images(numbers)
+            clean = load(numbers)
             images = corrupt(span, clean, numbers)
             found = reader.read(torch.from_numpy(images))[layer]  # (B, U, h, w)
             task = torch.from_numpy(poison.task[span].astype(np.int64)).to(reader.device)

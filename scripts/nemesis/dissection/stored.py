@@ -50,6 +50,16 @@ class StoredMaps:
                 found[rows, start - images.start : span.stop - images.start] = part[units[rows] - chunk * step]
         return found
 
+    def pick(self, units: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The map of each (unit, row) pair, (P, h, w); each block of images that has one is read once."""
+        found = np.empty((len(units), *self.maps.shape[2:]), self.maps.dtype)
+        for block in np.unique(rows // self.block):
+            pairs = np.flatnonzero(rows // self.block == block)
+            start = int(block) * self.block
+            part = self.read(slice(start, min(start + self.block, self.count)))
+            found[pairs] = part[units[pairs], rows[pairs] - start]
+        return found
+
 
 def open_maps(path) -> StoredMaps:
     """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""

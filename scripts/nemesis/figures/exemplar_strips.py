@@ -57,13 +57,18 @@ def strip_shape(count: int, width: float) -> tuple[float, float]:
 
 def shade_picture(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A picture uint8 (S, S, 3), dark outside of its mask (S, S), the mask's edge outlined from within."""
+    shaded = (picture * np.where(mask, 1, DIMMED)[:, :, None]).astype(np.uint8)
+    shaded[find_edge(mask)] = OUTLINE
+    return shaded
+
+
+def find_edge(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask (H, W) next to its edge; the picture's border is no edge."""
     inside = mask
     for _ in range(max(1, round(len(mask) / FINE))):
         framed = np.pad(inside, 1, mode="edge")
         inside = inside & framed[2:, 1:-1] & framed[:-2, 1:-1] & framed[1:-1, 2:] & framed[1:-1, :-2]
-    shaded = (picture * np.where(mask, 1, DIMMED)[:, :, None]).astype(np.uint8)
-    shaded[mask & ~inside] = OUTLINE
-    return shaded
+    return mask & ~inside
 
 
 def draw_strip(axes, strip: Strip, count: int, framed=()):

@@ -42,7 +42,7 @@ def write_milan_report(scores: MilanScores, tables, figures, folder="results") -
     made = {name: MAKERS[name](scores) for name in {CHOSEN.get(name, (name,))[0] for name in tables}}
     made |= {name: choose(made[source]) for name, (source, choose) in CHOSEN.items() if name in tables}
     for name in tables:
-        write_scores(made[name], *(Path(folder, "tables", f"{name}.{ending}") for ending in ("csv", "md")))
+        write_scores(made[name], Path(folder, "tables", name))
     for name in figures:
         paths = (Path(folder, "figures", f"{name}.{ending}") for ending in ("svg", "png"))
         save_figure(PLOTS[name](made[name]), *paths)

@@ -9,8 +9,7 @@ import pandas as pd
 
 from nemesis.errors import InputError
 from nemesis.figures.designed_tables import INTERVALS, show_shares
-from nemesis.figures.tables import PLACE, to_markdown
-from nemesis.files import atomic_file, write_csv
+from nemesis.figures.tables import PLACE, write_table
 from nemesis.scoring.designed import count_units
 from nemesis.scoring.milan import (
     DROP,
@@ -219,12 +218,10 @@ def show_scores(table: pd.DataFrame) -> pd.DataFrame:
     return show_shares(shown.drop(columns=[*THRESHOLD, "published_threshold"]), intervals=SHARES)
 
 
-def write_scores(table: pd.DataFrame, csv_path, markdown_path):
-    """Write a table as CSV and, with the threshold in words below it, as Markdown."""
-    write_csv(table, csv_path)
-    note = f"\n{explain_threshold(table.iloc[0])}; scorer: {table['scorer'].iloc[0]}\n" if len(table) else ""
-    with atomic_file(markdown_path) as partial:
-        partial.write_text(to_markdown(show_scores(table)) + note, encoding="utf-8")
+def write_scores(table: pd.DataFrame, stem):
+    """Write a table as CSV, and with the threshold in words below it as Markdown and LaTeX."""
+    note = f"{explain_threshold(table.iloc[0])}; scorer: {table['scorer'].iloc[0]}" if len(table) else ""
+    write_table(table, stem, show_scores, note)
 
 
 def explain_threshold(line) -> str:

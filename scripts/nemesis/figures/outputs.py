@@ -118,7 +118,7 @@ def design_files(attacked: list[dict], names, file: str = "") -> list[str]:
 
 def table_files(names) -> list[str]:
     """The files of tables by name."""
-    return [f"results/tables/{name}.{ending}" for name in names for ending in ("csv", "md")]
+    return [f"results/tables/{name}.{ending}" for name in names for ending in ("csv", "md", "tex")]
 
 
 def figure_files(names) -> list[str]:

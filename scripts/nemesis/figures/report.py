@@ -57,8 +57,7 @@ def write_report(attacks: Attacks, tables, figures, folder="results"):
     makers |= {"targeted": lambda _: select_mode(designed, "targeted")} | MAKERS
     made = {name: makers[name](attacks) for name in tables}
     for name, table in made.items():
-        paths = (Path(folder, "tables", f"{name}.{ending}") for ending in ("csv", "md"))
-        write_table(table, *paths, show=SHOWN.get(name, show_shares))
+        write_table(table, Path(folder, "tables", name), show=SHOWN.get(name, show_shares))
     for name in figures:
         plot, table = PLOTS[name]
         save_figure(plot(made[table]), *(Path(folder, "figures", f"{name}.{ending}") for ending in ("svg", "png")))

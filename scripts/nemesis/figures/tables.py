@@ -1,6 +1,7 @@
 """Tables over all experiments: CSV for programs, Markdown for readers."""
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -68,28 +69,46 @@ def format_share(value: float, low: float, high: float, n: int) -> str:
     return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}], n={n:.0f}"
 
 
-def write_table(table: pd.DataFrame, csv_path, markdown_path, show=None):
-    """Write a table as CSV (full precision) and as Markdown (rounded, or as `show(table)` has it)."""
-    write_csv(table, csv_path)
-    with atomic_file(markdown_path) as partial:
-        Path(partial).write_text(to_markdown(show(table) if show else table), encoding="utf-8")
+def write_table(table: pd.DataFrame, stem, show=None, note: str = ""):
+    """Write a table as `stem`.csv (full precision), .md and .tex (rounded, or as `show(table)` has it, with the note)."""
+    write_csv(table, f"{stem}.csv")
+    shown = show(table) if show else table
+    for ending, text in (("md", to_markdown(shown, note)), ("tex", to_latex(shown, note))):
+        with atomic_file(f"{stem}.{ending}") as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table; floats to three places, pipes escaped."""
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+def to_markdown(table: pd.DataFrame, note: str = "") -> str:
+    """A Markdown table; floats to three places, pipes escaped; a note of one line below it."""
+    rows = [[_cell(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
     lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, *(["", note] if note else [])]) + "\n"
+
+
+def read_markdown(text: str) -> tuple[list[str], list[list[str]], str]:
+    """Header, rows and note of what `to_markdown` wrote, nothing escaped."""
+    table, _, note = text.partition("\n\n")
+    lines = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in table.splitlines()]
+    cells = [[cell.replace("\\|", "|").strip() for cell in line] for line in lines]
+    return cells[0], cells[2:], note.strip()
+
+
+def to_latex(table: pd.DataFrame, note: str = "") -> str:
+    """The same as a LaTeX table for the package booktabs."""
+    shown = pd.DataFrame([[_cell(value) for value in row] for row in table.itertuples(index=False)], columns=table.columns)
+    text = shown.to_latex(index=False, escape=True)
+    return "% needs \\usepackage{booktabs}\n" + text + (f"% {note}\n" if note else "")
 
 
 def _cell(value) -> str:
     if isinstance(value, float):
         return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
-    return str(value).replace("|", "\\|")
+    return " ".join(str(value).split())
 
 
-def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, paths, designed: pd.DataFrame | None = None) -> str:
-    """The demo's end: one line a layer, the same for the attacked layers, and where tables and figures are."""
+def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, designed: pd.DataFrame | None = None) -> str:
+    """The labels in short: one line a layer, and the same for the attacked layers."""
     shown = labels[PLACE].copy()
     shown["labelled"] = [f"{a} of {b}" for a, b in zip(labels["labelled"], labels["units"], strict=True)]
     if noise is not None and len(noise):
@@ -104,7 +123,7 @@ def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, paths, design
     text = title + shown.to_string(index=False) + "\n\n"
     if designed is not None and len(designed):
         text += _summarise_designed(designed)
-    return text + "\n".join(map(str, paths)) + "\n"
+    return text
 
 
 def _summarise_designed(designed: pd.DataFrame) -> str:

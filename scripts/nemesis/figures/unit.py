@@ -9,6 +9,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from nemesis.dissection.stored import open_maps
+from nemesis.dissection.tops import TOP, rank_images
 from nemesis.dissection.upsample import upsample
 from nemesis.figures.attacks import read_rows
 from nemesis.figures.noise import STYLE
@@ -16,7 +17,6 @@ from nemesis.figures.panels import write_message
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.stores import open_store, read
 
-TOP = 5  # images in a row
 SHARED = -1  # task of a row that is poisoned for every task at once
 DIMMED = 0.45  # brightness outside of the mask
 POISONED = "#D55E00"
@@ -100,11 +100,6 @@ def read_poisoned(poison_path, maps_path, task: int) -> Poisoned:
     span = slice(int(rows[0]), int(rows[-1]) + 1)  # rows of a task are consecutive
     maps = read(shown["maps"], span)
     return Poisoned(read(poison["image"], span), read(poison["delta"], span), maps[:, task] if maps.ndim == 4 else maps)
-
-
-def rank_images(highest: np.ndarray) -> np.ndarray:
-    """Numbers of the images with the highest activation, highest first; ties by number."""
-    return np.lexsort((np.arange(len(highest)), -highest))[:TOP]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from nemesis.stores import add_array, blocks, open_store, read, save_array, take
 
 MASK_CHUNK = 2**24  # bytes
 PICTURE_CHUNK = 2**21
+TOGETHER = 8  # chunks of pictures that are read and written at once: hardly an image is decoded twice
 DIMS = {
     "unit": (("row",), "number"),
     "ids": (("row", "exemplar"), "image number in the probe"),
@@ -57,7 +58,7 @@ def _write_pictures(group, exemplars: Exemplars) -> np.ndarray:
     dims = ("picture", "channel", "y", "x")
     stored = add_array(group, "pictures", pictures.shape, np.uint8, dims, "0 to 255, RGB", (chunk, *shape))
     if len(np.unique(exemplars.ids)) == len(pictures):  # each of another image
-        for first, last in blocks(len(pictures), chunk):
+        for first, last in blocks(len(pictures), TOGETHER * chunk):
             stored[first:last] = pictures[first:last]
         return np.arange(len(pictures))
     place, count = np.zeros(len(pictures), np.int64), 0

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,19 @@ class Probe:
 def open_probe(path) -> Probe:
     """Open a probe.zarr; raises InputError when it is missing or damaged."""
     return Probe(open_store(path))
+
+
+def remember_images(probe: Probe, numbers=None, limit: int = 2**28):
+    """What loads images by number, like `take_images`, but decodes each of `numbers` (None: all) only once.
+
+    Images of more than `limit` bytes together are not remembered.
+    """
+    wanted = np.arange(probe.count) if numbers is None else np.unique(numbers)
+    stored = probe.store["images"]
+    if len(wanted) * math.prod(stored.shape[1:]) > limit:
+        return probe.take_images
+    images = probe.take_images(wanted)
+    return lambda some: images[np.searchsorted(wanted, some)]
 
 
 def prepare_probe(root, store_path, concepts_path, splits=None, max_images=None, config_hash=""):

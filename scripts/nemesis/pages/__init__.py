@@ -1,0 +1,1 @@
+"""The page to look at every unit: what it shows, in files that a browser opens without a server."""

@@ -1,0 +1,188 @@
+"""A made-up layer and the report of it: as many units as wanted, under names that a page must survive."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+from nemesis.dissection.tops import find_mixed_tops, write_tops
+from nemesis.corruption.mixed import mix_maps
+from nemesis.corruption.noise import choose_images, draw_seed
+from nemesis.dissection.stored import open_maps
+from nemesis.files import write_csv
+from nemesis.pages.layer import write_layer
+from nemesis.pages.settings import open_layer
+from nemesis.pages.site import Site, write_site
+from nemesis.probes.probe import unlabelled_rows, write_arrays
+from nemesis.stores import save_array, write_store
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES, SIDE, CELLS, SEED = 24, 32, 4, 0
+HOSTILE = "<script>window.broken = true</script>"
+LONG = "a very long label " * 17
+LABELS = ["cat", HOSTILE, LONG, "dog & \"cat\" | 'mouse'", "π ∧ \u2028 line"]
+CATEGORIES = ["object", "part", "texture", "object", "color"]
+ATTACKED = (1, 3)
+POISONED = 4  # images of an attacked unit
+
+
+@dataclass(frozen=True)
+class Made:
+    """A report on disk: its folder, the job's input files of its first layer, and the layer's address."""
+
+    report: Path
+    files: SimpleNamespace
+    place: dict
+
+    @property
+    def address(self) -> str:
+        return "/".join(self.place.values())
+
+    def read(self, name: str, address: str | None = None):
+        """What a data file hands to the page."""
+        text = (self.report / "layers" / (address or self.address) / f"{name}.js").read_text()
+        assert "<" not in text
+        return read_script(text)
+
+
+def read_script(text: str):
+    """The data of a script that calls nemesis.receive."""
+    inside = text.strip().removeprefix("nemesis.receive(").removesuffix(");")
+    return json.loads(f"[{inside}]")[1]
+
+
+def make_report(folder: Path, units: int = 7, labelled: bool = True, layers=("conv<1>",), figure: bool = True) -> Made:
+    """Make the inputs of the report of one network's layers and the report itself below a folder."""
+    results = folder / "results"
+    make_probe(results / "probe.zarr")
+    place = {"probe": "scenes", "model": "net #1", "layer": layers[0]}
+    folders, first = [], None
+    for number, layer in enumerate(layers):
+        files = make_files(folder / "inputs" / str(number), results / "probe.zarr", units, labelled)
+        first = first or files
+        folders.append(results / "report" / "layers" / "scenes" / "net #1" / layer)
+        noises, designs = [{"kind": "gaussian", "std": 0.1}], [design(2), design(6)]
+        opened = open_layer(files, SEED, noises, designs, [])
+        write_layer(folders[-1], place | {"layer": layer}, opened, "all", 0.04)
+    make_tables(results, figure)
+    site = Site(
+        layers=[place | {"layer": layer} for layer in layers],
+        folders=folders,
+        probes={"scenes": results / "probe.zarr"},
+        tables=["labels"],
+        figures=["figure_2a"],
+        cards={"net #1": make_card(folder)},
+        config=f"probes: {HOSTILE}",
+        storage="lossless",
+        seed=SEED,
+        results=results,
+        template=ROOT / "report",
+    )
+    report = results / "report"
+    write_site(site, report / "index.html", report / "page", report / "headline.txt")
+    return Made(report, first, place)
+
+
+def design(eps: int) -> dict:
+    return {"method": "pgd", "eps": eps, "mode": "untargeted", "masks": "segmentation"}
+
+
+def make_probe(path: Path):
+    pixels = np.random.default_rng(1).integers(0, 256, (IMAGES, 3, SIDE, SIDE), np.uint8)
+    rows = unlabelled_rows([f"{number}.png" for number in range(IMAGES)], (SIDE, SIDE))
+    with write_store(path, categories=["object", "part"]) as group:
+        write_arrays(group, rows, lambda start, stop, pool: (pixels[start:stop], np.zeros((stop - start, 0, SIDE, SIDE), np.uint16)))
+
+
+def make_maps(path: Path, maps: np.ndarray, image: np.ndarray):
+    with write_store(path) as group:
+        save_array(group, "maps", maps, ("unit", "image", "y", "x"), "activation", (8, 5, CELLS, CELLS))
+        save_array(group, "max", maps.max(axis=(2, 3)), ("unit", "image"), "activation")
+        save_array(group, "image", image.astype(np.uint32), ("image",), "number")
+
+
+def make_files(folder: Path, probe: Path, units: int, labelled: bool) -> SimpleNamespace:
+    """The inputs of the job that shows a layer."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(2)
+    maps = rng.normal(size=(units, IMAGES, CELLS, CELLS)).astype(np.float16)
+    thresholds = rng.uniform(0.5, 1, units)
+    make_maps(folder / "activations.zarr", maps, np.arange(IMAGES))
+    unit = np.arange(units)
+    label = [LABELS[n % len(LABELS)] if labelled else "" for n in unit]
+    iou = np.sort(rng.uniform(0.05, 0.3, units)) if labelled else np.zeros(units)
+    clean = pd.DataFrame({"unit": unit, "label": label, "category": [CATEGORIES[n % 5] if labelled else "" for n in unit], "iou": iou})
+    clean["label_2"], clean["iou_2"], clean["label_3"], clean["iou_3"] = "tree", iou / 2, "", 0.0
+    found = {"thresholds": folder / "thresholds.csv", "clean": folder / "dissection.csv", "null_churn": folder / "null.csv"}
+    write_csv(pd.DataFrame({"unit": unit, "threshold": thresholds, "dead": False}), found["thresholds"])
+    write_csv(clean, found["clean"])
+    churn = {"replicate": np.repeat([0, 1], units), "unit": np.tile(unit, 2), "changed": rng.random(2 * units) < 0.3}
+    write_csv(pd.DataFrame(churn), found["null_churn"])
+    lists = dict.fromkeys(("minimum", "descriptions", "null_scores", "noise_scores", "noise_exemplars"), [])
+    lists |= dict.fromkeys(("attack_scores", "attack_exemplars", "attack_poison"), [])
+    names = ("designed", "poison", "poisoned_maps")
+    lists |= dict(zip(names, map(list, zip(*(make_attack(folder / str(eps), maps, clean, eps) for eps in (2, 6)), strict=True)), strict=True))
+    lists["noise"], lists["tops"] = make_noise(folder, maps, clean, thresholds)
+    return SimpleNamespace(probe=probe / "zarr.json", maps=folder / "activations.zarr" / "zarr.json", **found, **lists)
+
+
+def make_noise(folder: Path, maps: np.ndarray, clean: pd.DataFrame, thresholds: np.ndarray):
+    """Noise on half of the images and on all of them: labels, and the strongest images."""
+    chosen = {fraction: choose_images(IMAGES, fraction, draw_seed(SEED, 0)) for fraction in (0.5, 1.0)}
+    make_maps(folder / "noisy.zarr", maps[::-1].copy(), np.arange(IMAGES))
+    stores = open_maps(folder / "activations.zarr"), open_maps(folder / "noisy.zarr")
+    runs = [mix_maps(*stores, numbers) for numbers in chosen.values()]
+    columns = {"fraction": np.array(list(chosen)), "seed": np.zeros(2, int)}
+    write_tops(folder / "tops.zarr", find_mixed_tops(runs, clean["unit"], np.stack([thresholds, thresholds + 0.1]), columns))
+    parts = []
+    for fraction in chosen:
+        part = pd.DataFrame({"fraction": fraction, "seed": 0, "unit": clean["unit"], "clean_label": clean["label"]})
+        part["clean_iou"], part["label"] = clean["iou"], np.roll(clean["label"], 1)
+        part["category"], part["iou"] = clean["category"], clean["iou"] * fraction
+        part["manipulated"], part["linf"], part["rms"] = part["label"] != part["clean_label"], 50.0, 12.5
+        parts.append(part)
+    write_csv(pd.concat(parts), folder / "noise.csv")
+    return [folder / "noise.csv"], [folder / "tops.zarr" / "zarr.json"]
+
+
+def make_attack(folder: Path, maps: np.ndarray, clean: pd.DataFrame, eps: int):
+    """A designed corruption of two units: its table, its poisoned images and their maps."""
+    units = [unit for unit in ATTACKED if unit < len(clean)]
+    rng, rows = np.random.default_rng(eps), len(units) * POISONED
+    task, unit = np.repeat(np.arange(len(units)), POISONED), np.repeat(units, POISONED)
+    image = np.tile(np.arange(POISONED) * 5, len(units)).astype(np.int32)
+    with write_store(folder / "poison.zarr", eps=eps) as group:
+        for name, values in (("task", task), ("unit", unit), ("image", image), ("rank", np.tile(np.arange(POISONED), len(units)))):
+            save_array(group, name, values.astype(np.int32), ("row",), "number")
+        delta = rng.integers(-eps, eps + 1, (rows, 3, SIDE, SIDE)).astype(np.int8)
+        save_array(group, "delta", delta, ("row", "channel", "y", "x"), "1/255")
+    with write_store(folder / "activations.zarr") as group:
+        save_array(group, "maps", 2 * maps[unit, image], ("row", "y", "x"), "activation")
+        save_array(group, "image", image, ("row",), "number")
+    table = clean.iloc[units][["unit"]].assign(clean_iou=clean["iou"].iloc[units], source=clean["label"].iloc[units])
+    table = table.assign(target="", label="zebra", category="object", iou=0.2, source_iou=0.01 * eps, target_iou="")
+    table = table.assign(manipulated=True, target_hit=False, n_poisoned=POISONED, fraction_poisoned=POISONED / IMAGES)
+    table = table.assign(linf=float(eps), psnr=40.0, ssim=0.99, threshold=0.9, clean_threshold=0.8)
+    write_csv(table.assign(noise_label="tree", noise_iou=0.1, noise_manipulated=False), folder / "dissection.csv")
+    return folder / "dissection.csv", folder / "poison.zarr" / "zarr.json", folder / "activations.zarr" / "zarr.json"
+
+
+def make_tables(results: Path, figure: bool):
+    """One table and (if wanted) one figure."""
+    from nemesis.figures.tables import write_table
+
+    line = {"probe": "scenes", "model": "net #1", "layer": "conv<1>", "units": 7, "null_churn": 0.123456789, "label": HOSTILE}
+    write_table(pd.DataFrame([line]), results / "tables" / "labels")
+    if figure:
+        path = results / "figures" / "figure_2a.svg"
+        path.parent.mkdir(parents=True)
+        path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="80" height="40"><rect width="80" height="40"/></svg>')
+
+
+def make_card(folder: Path) -> Path:
+    path = folder / "card.json"
+    path.write_text(json.dumps({"kind": "file", "source": HOSTILE, "sha256": "0" * 64}))
+    return path
