@@ -24,6 +24,7 @@ include: "rules/milan.smk"
 include: "rules/exemplars.smk"
 include: "rules/tables.smk"
 include: "rules/milan_tables.smk"
+include: "rules/report_common.smk"
 include: "rules/report.smk"
 
 

@@ -164,16 +164,11 @@ def attack_settings(*names):
 
 def reported(paths, category):
     """Tables (CSV) and figures (SVG) that snakemake --report shows, each with its caption; the rest as it is."""
-    return [
-        (
-            report(
-                path,
-                caption=f"../report/captions/{Path(path).stem}.rst",
-                category=category,
-                labels={"name": Path(path).stem},
-            )
-            if path.endswith((".csv", ".svg"))
-            else path
-        )
-        for path in paths
-    ]
+    mark = report
+    found = []
+    for path in paths:
+        stem = Path(path).stem
+        about = {"caption": f"../report/captions/{stem}.rst", "category": category}
+        shown = path.endswith((".csv", ".svg"))
+        found.append(mark(path, **about, labels={"name": stem}) if shown else path)
+    return found

@@ -27,11 +27,7 @@ DESIGNED_TABLES = list_tables(DESIGNED)
 DESIGNED_FIGURES = list_figures(DESIGNED)
 # The last of the two rules that make tables writes the summary.
 SUMMARY = ["results/tables/summary.txt"]
-TABLES = (
-    table_files([*LABEL_TABLES, *DESIGNED_TABLES]) + SUMMARY
-    if DISSECTED
-    else []
-)
+TABLES = table_files([*LABEL_TABLES, *DESIGNED_TABLES]) + SUMMARY if DISSECTED else []
 FIGURES = figure_files([*LABEL_FIGURES, *DESIGNED_FIGURES])
 if DESIGNS:
     FIGURES += figure_files(["figure_3"])

@@ -11,7 +11,7 @@ from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
 from nemesis.milan.exemplars import collect_exemplars, join_exemplars
 from nemesis.milan.units import choose_units
-from nemesis.probes.probe import remember_images, open_probe
+from nemesis.probes.probe import open_probe, remember_images
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, output = snakemake.params, snakemake.input, snakemake.output
@@ -30,9 +30,7 @@ with job(snakemake.log[0], snakemake.threads):
         for replicate in range(milan["null_replicates"]):
             weights = resample_weights(probe.count, replicate, params.seed)
             columns = {"replicate": replicate}
-            found = collect_exemplars(
-                maps, images, units, *options, weights=weights, columns=columns, **more
-            )
+            found = collect_exemplars(maps, images, units, *options, weights=weights, columns=columns, **more)
             replicates.append(found)
         if replicates:
             write_exemplars(Path(output.null[number]).parent, join_exemplars(replicates), **record)

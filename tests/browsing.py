@@ -42,7 +42,11 @@ class Watched:
 
     def complaints(self) -> list[str]:
         """Errors and failed requests; and any request that left the disk."""
-        return self.errors + self.failed + [url for url in self.requests if not url.startswith(("file:", "data:", "about:"))]
+        return (
+            self.errors
+            + self.failed
+            + [url for url in self.requests if not url.startswith(("file:", "data:", "about:"))]
+        )
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from nemesis.dissection.tops import find_mixed_tops, write_tops
 from nemesis.corruption.mixed import mix_maps
 from nemesis.corruption.noise import choose_images, draw_seed
 from nemesis.dissection.stored import open_maps
+from nemesis.dissection.tops import find_mixed_tops, write_tops
 from nemesis.files import write_csv
 from nemesis.pages.layer import write_layer
 from nemesis.pages.settings import open_layer
@@ -94,7 +94,11 @@ def make_probe(path: Path):
     pixels = np.random.default_rng(1).integers(0, 256, (IMAGES, 3, SIDE, SIDE), np.uint8)
     rows = unlabelled_rows([f"{number}.png" for number in range(IMAGES)], (SIDE, SIDE))
     with write_store(path, categories=["object", "part"]) as group:
-        write_arrays(group, rows, lambda start, stop, pool: (pixels[start:stop], np.zeros((stop - start, 0, SIDE, SIDE), np.uint16)))
+        write_arrays(
+            group,
+            rows,
+            lambda start, stop, pool: (pixels[start:stop], np.zeros((stop - start, 0, SIDE, SIDE), np.uint16)),
+        )
 
 
 def make_maps(path: Path, maps: np.ndarray, image: np.ndarray):
@@ -114,17 +118,30 @@ def make_files(folder: Path, probe: Path, units: int, labelled: bool) -> SimpleN
     unit = np.arange(units)
     label = [LABELS[n % len(LABELS)] if labelled else "" for n in unit]
     iou = np.sort(rng.uniform(0.05, 0.3, units)) if labelled else np.zeros(units)
-    clean = pd.DataFrame({"unit": unit, "label": label, "category": [CATEGORIES[n % 5] if labelled else "" for n in unit], "iou": iou})
+    clean = pd.DataFrame(
+        {"unit": unit, "label": label, "category": [CATEGORIES[n % 5] if labelled else "" for n in unit], "iou": iou}
+    )
     clean["label_2"], clean["iou_2"], clean["label_3"], clean["iou_3"] = "tree", iou / 2, "", 0.0
-    found = {"thresholds": folder / "thresholds.csv", "clean": folder / "dissection.csv", "null_churn": folder / "null.csv"}
+    found = {
+        "thresholds": folder / "thresholds.csv",
+        "clean": folder / "dissection.csv",
+        "null_churn": folder / "null.csv",
+    }
     write_csv(pd.DataFrame({"unit": unit, "threshold": thresholds, "dead": False}), found["thresholds"])
     write_csv(clean, found["clean"])
     churn = {"replicate": np.repeat([0, 1], units), "unit": np.tile(unit, 2), "changed": rng.random(2 * units) < 0.3}
     write_csv(pd.DataFrame(churn), found["null_churn"])
-    lists = dict.fromkeys(("minimum", "descriptions", "null_scores", "noise_scores", "noise_exemplars"), [])
-    lists |= dict.fromkeys(("attack_scores", "attack_exemplars", "attack_poison"), [])
+    absent = ("minimum", "descriptions", "null_scores", "noise_scores", "noise_exemplars")
+    absent += ("attack_scores", "attack_exemplars", "attack_poison")
+    lists = {name: [] for name in absent}
     names = ("designed", "poison", "poisoned_maps")
-    lists |= dict(zip(names, map(list, zip(*(make_attack(folder / str(eps), maps, clean, eps) for eps in (2, 6)), strict=True)), strict=True))
+    lists |= dict(
+        zip(
+            names,
+            map(list, zip(*(make_attack(folder / str(eps), maps, clean, eps) for eps in (2, 6)), strict=True)),
+            strict=True,
+        )
+    )
     lists["noise"], lists["tops"] = make_noise(folder, maps, clean, thresholds)
     return SimpleNamespace(probe=probe / "zarr.json", maps=folder / "activations.zarr" / "zarr.json", **found, **lists)
 
@@ -136,7 +153,9 @@ def make_noise(folder: Path, maps: np.ndarray, clean: pd.DataFrame, thresholds: 
     stores = open_maps(folder / "activations.zarr"), open_maps(folder / "noisy.zarr")
     runs = [mix_maps(*stores, numbers) for numbers in chosen.values()]
     columns = {"fraction": np.array(list(chosen)), "seed": np.zeros(2, int)}
-    write_tops(folder / "tops.zarr", find_mixed_tops(runs, clean["unit"], np.stack([thresholds, thresholds + 0.1]), columns))
+    write_tops(
+        folder / "tops.zarr", find_mixed_tops(runs, clean["unit"], np.stack([thresholds, thresholds + 0.1]), columns)
+    )
     parts = []
     for fraction in chosen:
         part = pd.DataFrame({"fraction": fraction, "seed": 0, "unit": clean["unit"], "clean_label": clean["label"]})
@@ -155,7 +174,12 @@ def make_attack(folder: Path, maps: np.ndarray, clean: pd.DataFrame, eps: int):
     task, unit = np.repeat(np.arange(len(units)), POISONED), np.repeat(units, POISONED)
     image = np.tile(np.arange(POISONED) * 5, len(units)).astype(np.int32)
     with write_store(folder / "poison.zarr", eps=eps) as group:
-        for name, values in (("task", task), ("unit", unit), ("image", image), ("rank", np.tile(np.arange(POISONED), len(units)))):
+        for name, values in (
+            ("task", task),
+            ("unit", unit),
+            ("image", image),
+            ("rank", np.tile(np.arange(POISONED), len(units))),
+        ):
             save_array(group, name, values.astype(np.int32), ("row",), "number")
         delta = rng.integers(-eps, eps + 1, (rows, 3, SIDE, SIDE)).astype(np.int8)
         save_array(group, "delta", delta, ("row", "channel", "y", "x"), "1/255")
@@ -174,12 +198,21 @@ def make_tables(results: Path, figure: bool):
     """One table and (if wanted) one figure."""
     from nemesis.figures.tables import write_table
 
-    line = {"probe": "scenes", "model": "net #1", "layer": "conv<1>", "units": 7, "null_churn": 0.123456789, "label": HOSTILE}
+    line = {
+        "probe": "scenes",
+        "model": "net #1",
+        "layer": "conv<1>",
+        "units": 7,
+        "null_churn": 0.123456789,
+        "label": HOSTILE,
+    }
     write_table(pd.DataFrame([line]), results / "tables" / "labels")
     if figure:
         path = results / "figures" / "figure_2a.svg"
         path.parent.mkdir(parents=True)
-        path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="80" height="40"><rect width="80" height="40"/></svg>')
+        path.write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="80" height="40"><rect width="80" height="40"/></svg>'
+        )
 
 
 def make_card(folder: Path) -> Path:

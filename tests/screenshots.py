@@ -5,7 +5,12 @@ from pathlib import Path
 
 from browsing import find_chromium, running_browser, watch
 
-UNIT = {"layer": "blocks.10", "corruption": "pgd, untargeted, segmentation masks", "sort": "IoU", "outcome": "label changed"}
+UNIT = {
+    "layer": "blocks.10",
+    "corruption": "pgd, untargeted, segmentation masks",
+    "sort": "IoU",
+    "outcome": "label changed",
+}
 
 
 def take_pictures(index: Path, folder: Path):

@@ -145,7 +145,9 @@ def test_the_page_escapes_names_and_asks_for_nothing_elsewhere(made):
     assert page.tags.count("script") == 2
     local = [address for address in page.addresses if not address.startswith(("#", "data:"))]
     assert local and all((made.report / address).is_file() for address in local)
-    assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg", "", text + (made.report / "page/report.js").read_text())
+    assert "http" not in re.sub(
+        r"http://www\.w3\.org/2000/svg", "", text + (made.report / "page/report.js").read_text()
+    )
 
 
 def test_the_cells_of_a_table_are_those_of_its_markdown(made):
@@ -167,7 +169,7 @@ def test_several_layers(tmp_path):
     for layer in ("one", "two"):
         data = made.read("units", f"scenes/net #1/{layer}")
         assert data["layer"] == layer and len(data["pieces"]) == 2
-        assert sum(data["pieces"], []) == list(range(70))
+        assert [unit for piece in data["pieces"] for unit in piece] == list(range(70))
         assert len(made.read("top-0-1", f"scenes/net #1/{layer}")) == 6
 
 
@@ -206,7 +208,11 @@ def test_data_ends_no_script(tmp_path):
 def test_tables_for_readers_and_papers(tmp_path):
     table = pd.DataFrame({"a_b": ["x|y & 50%", "two\nlines"], "iou": [0.12345, np.nan]})
     write_table(table, tmp_path / "t", note="a note")
-    assert read_markdown((tmp_path / "t.md").read_text()) == (["a_b", "iou"], [["x|y & 50%", "0.123"], ["two lines", "-"]], "a note")
+    assert read_markdown((tmp_path / "t.md").read_text()) == (
+        ["a_b", "iou"],
+        [["x|y & 50%", "0.123"], ["two lines", "-"]],
+        "a note",
+    )
     text = (tmp_path / "t.tex").read_text()
     assert r"a\_b & iou \\" in text and r"x|y \& 50\% & 0.123 \\" in text and "% a note" in text
     assert to_markdown(table[:0]).count("\n") == 2 and r"\toprule" in to_latex(table[:0])

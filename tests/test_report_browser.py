@@ -57,13 +57,17 @@ def test_the_list_and_its_numbers(browser, report):
     assert numbers(watched) == list(range(7))
     shown = watched.page.locator("#list .before + [data-value]")
     clean = pd.read_csv(report.files.clean, keep_default_na=False)
-    assert [float(value) for value in shown.evaluate_all("all => all.map(one => one.dataset.value)")] == list(clean["iou"])
+    assert [float(value) for value in shown.evaluate_all("all => all.map(one => one.dataset.value)")] == list(
+        clean["iou"]
+    )
     assert [" ".join(text.split()) for text in texts(watched, "#list .before")] == [
         " ".join(name.split()) for name in clean["label"]
     ]
     watched.page.locator("#list li").last.scroll_into_view_if_needed()
     watched.page.wait_for_function("document.querySelectorAll('#list li:last-child .picture').length === 5")
-    watched.page.wait_for_function("[...document.querySelectorAll('#list img')].every(one => one.complete && one.naturalWidth)")
+    watched.page.wait_for_function(
+        "[...document.querySelectorAll('#list img')].every(one => one.complete && one.naturalWidth)"
+    )
     assert watched.complaints() == []
 
 
@@ -96,7 +100,9 @@ def test_a_unit_before_and_after(browser, report):
     found = dict(named.evaluate_all("all => all.map(one => [one.dataset.name, one.dataset.value ?? one.textContent])"))
     assert float(found["IoU"]) == table["iou"] and float(found["PSNR (dB)"]) == table["psnr"]
     assert found["label"] == "zebra" and found["source concept"] == table["source"] and found["label changed"] == "true"
-    page.wait_for_function("[...document.querySelectorAll('#detail img')].every(one => one.complete && one.naturalWidth)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#detail img')].every(one => one.complete && one.naturalWidth)"
+    )
     assert page.locator("#detail .chart circle").count() == 6  # two lines over 0, 2 and 6
     assert len(texts(watched, "#detail tbody tr")) == 4
     watched.choose(size="2")
@@ -110,7 +116,9 @@ def test_noise_beside_the_clean_image(browser, report):
     watched = open_units(browser, report)
     watched.choose(corruption="gaussian noise", part="50% of the images, draw 0")
     watched.page.locator("#list button").nth(2).click()
-    watched.page.wait_for_function("[...document.querySelectorAll('#detail .strip img')].every(one => one.complete && one.naturalWidth)")
+    watched.page.wait_for_function(
+        "[...document.querySelectorAll('#detail .strip img')].every(one => one.complete && one.naturalWidth)"
+    )
     assert watched.page.locator("#detail .strip").count() == 2
     assert watched.page.locator("#detail .pairs img").count() in (0, 3)
     assert watched.complaints() == []

@@ -41,9 +41,7 @@ def _ssim(before: torch.Tensor, after: torch.Tensor) -> float:
     Variances do not change when all values are shifted to the middle, and float32 suffices there.
     """
     before, after = before - MIDDLE, after - MIDDLE
-    mean_before, mean_after, square, product = _blur(
-        torch.stack([before, after, before**2 + after**2, before * after])
-    )
+    mean_before, mean_after, square, product = _blur(torch.stack([before, after, before**2 + after**2, before * after]))
     spread = square - mean_before**2 - mean_after**2
     common = product - mean_before * mean_after
     mean_before, mean_after = mean_before + MIDDLE, mean_after + MIDDLE

@@ -22,7 +22,8 @@ def _tell_noise(noise: pd.DataFrame | None) -> str:
     if part is None or part.empty:
         return "Random noise: no labels were compared."
     most = part.loc[part["manipulated"].idxmax()]
-    shares = " to ".join(dict.fromkeys(f"{100 * share:.0f}%" for share in sorted(part["manipulated"])[:: len(part) - 1 or 1]))
+    lowest, highest = part["manipulated"].min(), part["manipulated"].max()
+    shares = " to ".join(dict.fromkeys(f"{100 * share:.0f}%" for share in (lowest, highest)))
     return (
         f"{_name_noise(most)} relabels {shares} of a layer's labelled units, most in {_name_place(most)}:"
         f" {_share(most['manipulated'], most['low'], most['high'], most['units'])}, where resampling the clean images"
@@ -40,8 +41,8 @@ def _tell_designed(designed: pd.DataFrame | None) -> str:
     chosen = part[part["mode"] == mode]
     text = (
         f"Designed corruption ({chosen['method'].iloc[0]}, {mode}, eps {chosen['eps'].iloc[0]:g}/255, at most"
-        f" {100 * chosen['fraction_poisoned'].max():.2g}% of the images) relabels {_pool(chosen, 'manipulated')} attacked"
-        f" units, noise of the same size on the same images {_pool(chosen, 'noise_manipulated')}"
+        f" {100 * chosen['fraction_poisoned'].max():.2g}% of the images) relabels {_pool(chosen, 'manipulated')}"
+        f" attacked units, noise of the same size on the same images {_pool(chosen, 'noise_manipulated')}"
     )
     aimed = part[part["mode"] == "targeted"]
     if len(aimed):
@@ -58,7 +59,9 @@ def _tell_milan(noise: pd.DataFrame | None, designed: pd.DataFrame | None) -> st
             text += f" (resampling alone {_pool(loud, 'null_churn')})"
         parts.append(text)
     if designed is not None and designed["units"].sum():
-        part = designed[designed["eps"] == designed["eps"].max()].groupby([*PLACE, "method", "mode"], sort=False).tail(1)
+        part = (
+            designed[designed["eps"] == designed["eps"].max()].groupby([*PLACE, "method", "mode"], sort=False).tail(1)
+        )
         modes = part["mode"].unique().tolist()
         mode = "untargeted" if "untargeted" in modes else modes[0]
         part = part[(part["mode"] == mode) & (part["method"] == part["method"].iloc[0])]

@@ -33,7 +33,9 @@ def margin_table(experiments: list[dict], noises, min_iou: float, seed: int, roo
         known = np.concatenate([part.to_numpy() for part in clean])
         edges = np.quantile(known, np.linspace(0, 1, PARTS + 1)) if len(known) else np.full(PARTS + 1, np.nan)
         named = [(NULL, "clean/null_churn.csv", "changed")]
-        named += [(f"{kind} noise, std {std:g}", f"noise/{name}/dissection.csv", "manipulated") for name, kind, std in noises]
+        named += [
+            (f"{kind} noise, std {std:g}", f"noise/{name}/dissection.csv", "manipulated") for name, kind, std in noises
+        ]
         for corruption, file, column in named:
             pairs = zip(folders, clean, strict=True)
             flips = pd.concat([_join_flips(read_table(folder / file), column, part) for folder, part in pairs])
@@ -43,7 +45,9 @@ def margin_table(experiments: list[dict], noises, min_iou: float, seed: int, roo
 
 def _read_margins(folder: Path, units, min_iou: float, seed: int) -> pd.Series:
     """Margin of each labelled unit of an experiment, by unit."""
-    rows = pd.read_csv(folder / "clean" / "dissection.csv", keep_default_na=False, na_values={"iou": [""], "iou_2": [""]})
+    rows = pd.read_csv(
+        folder / "clean" / "dissection.csv", keep_default_na=False, na_values={"iou": [""], "iou_2": [""]}
+    )
     rows = rows[rows["unit"].isin(select_units(units, rows, min_iou, seed, folder.name))]
     rows = rows[rows["iou"] >= min_iou].set_index("unit")
     return rows["iou"] - rows["iou_2"].fillna(0)
@@ -82,11 +86,19 @@ def plot_margins(table: pd.DataFrame):
             look = {"color": "0.45", "linestyle": "--", "marker": "o"} if name == NULL else vary(index - 1)
             draw_line(axes, line["quarter"] + 0.05 * index, line, CHANGED, label=name, **look)
         first = part[part["corruption"] == part["corruption"].iloc[0]]
-        texts = [f"{row['margin_from']:.3f} to\n{row['margin_to']:.3f}\nn={row['units']}" for _, row in first.iterrows()]
+        texts = [
+            f"{row['margin_from']:.3f} to\n{row['margin_to']:.3f}\nn={row['units']}" for _, row in first.iterrows()
+        ]
         axes.set_xticks(first["quarter"], texts, fontsize=7)
         axes.set_title(name_panel(pair))
     title = "Labels that change, by how clear they were; bars: 95% interval (bootstrap over units)"
-    finish(figure, grid, title, "labels that change (%)", "margin: IoU of the label minus IoU of the second (quarters of the units)")
+    finish(
+        figure,
+        grid,
+        title,
+        "labels that change (%)",
+        "margin: IoU of the label minus IoU of the second (quarters of the units)",
+    )
     return figure
 
 

@@ -70,7 +70,7 @@ def format_share(value: float, low: float, high: float, n: int) -> str:
 
 
 def write_table(table: pd.DataFrame, stem, show=None, note: str = ""):
-    """Write a table as `stem`.csv (full precision), .md and .tex (rounded, or as `show(table)` has it, with the note)."""
+    """Write a table as `stem`.csv (full precision), .md and .tex (rounded, or as `show(table)` has it)."""
     write_csv(table, f"{stem}.csv")
     shown = show(table) if show else table
     for ending, text in (("md", to_markdown(shown, note)), ("tex", to_latex(shown, note))):
@@ -96,7 +96,9 @@ def read_markdown(text: str) -> tuple[list[str], list[list[str]], str]:
 
 def to_latex(table: pd.DataFrame, note: str = "") -> str:
     """The same as a LaTeX table for the package booktabs."""
-    shown = pd.DataFrame([[_cell(value) for value in row] for row in table.itertuples(index=False)], columns=table.columns)
+    shown = pd.DataFrame(
+        [[_cell(value) for value in row] for row in table.itertuples(index=False)], columns=table.columns
+    )
     text = shown.to_latex(index=False, escape=True)
     return "% needs \\usepackage{booktabs}\n" + text + (f"% {note}\n" if note else "")
 

@@ -42,7 +42,9 @@ def write_layer(folder, place: dict, layer: Layer, units, min_iou: float):
         for number, setting in enumerate(settings, 1):
             pieces.append(_save_tops(partial, number, address, setting.show(), wanted, setting))
             progress.add(1)
-        described = [_describe(setting) | {"pieces": found} for setting, found in zip(settings, pieces[1:], strict=True)]
+        described = [
+            _describe(setting) | {"pieces": found} for setting, found in zip(settings, pieces[1:], strict=True)
+        ]
         data = place | {"min_iou": min_iou, "units": to_columns(table), "pieces": pieces[0], "settings": described}
         save_data(partial, "units", data, address)
         _save_wanted(partial / "wanted.json", wanted)

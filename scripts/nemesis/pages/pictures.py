@@ -43,4 +43,3 @@ def draw_overlay(mask: np.ndarray) -> str:
     stream = io.BytesIO()
     picture.save(stream, "PNG", transparency=OPACITY, bits=2)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-

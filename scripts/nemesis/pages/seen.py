@@ -66,9 +66,7 @@ def see_attack(
         yield Seen(int(unit), ids, masks, changed, _poison(probe, attacked.image[shown], attacked.delta[shown]))
 
 
-def see_exemplars(
-    probe: Probe, exemplars: Exemplars, setting: dict, poison=None, chosen=()
-) -> Iterator[Seen]:
+def see_exemplars(probe: Probe, exemplars: Exemplars, setting: dict, poison=None, chosen=()) -> Iterator[Seen]:
     """The first exemplars of the rows with these columns; those in `chosen` or of the unit's attack were changed.
 
     `poison` is an opened poison.zarr, of which the setting's `count` most influential images were used.

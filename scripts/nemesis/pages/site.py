@@ -62,16 +62,20 @@ def write_site(site: Site, index, folder, headline):
         figures = [_copy_figure(site, name, partial) for name in site.figures]
         tables = [_copy_table(site, name, partial) for name in site.tables]
         save_data(partial, "catalogue", {"layers": [{name: place[name] for name in PLACE} for place in site.layers]})
-    html = _environment(site).get_template("index.html.jinja2").render(
-        version=__version__,
-        page=folder.name,
-        headline=sentences,
-        figures=figures,
-        tables=tables,
-        probes=[_describe_probe(name, open_probe(path)) for name, path in site.probes.items()],
-        models=[_describe_model(name, path) for name, path in site.cards.items()],
-        config=site.config,
-        seed=site.seed,
+    html = (
+        _environment(site)
+        .get_template("index.html.jinja2")
+        .render(
+            version=__version__,
+            page=folder.name,
+            headline=sentences,
+            figures=figures,
+            tables=tables,
+            probes=[_describe_probe(name, open_probe(path)) for name, path in site.probes.items()],
+            models=[_describe_model(name, path) for name, path in site.cards.items()],
+            config=site.config,
+            seed=site.seed,
+        )
     )
     where = f"Every table, figure and unit: {index} (opens in a browser)"
     for path, text in ((headline, "\n".join([*sentences, "", where, ""])), (index, html)):
@@ -144,7 +148,9 @@ def _copy_table(site: Site, name: str, folder: Path) -> dict:
 
 def _read_tables(site: Site) -> dict[str, pd.DataFrame]:
     names = [name for name in ("noise", "designed", "table_1", "table_3") if name in site.tables]
-    return {name: pd.read_csv(site.results / "tables" / f"{name}.csv", dtype=dict.fromkeys(PLACE, str)) for name in names}
+    return {
+        name: pd.read_csv(site.results / "tables" / f"{name}.csv", dtype=dict.fromkeys(PLACE, str)) for name in names
+    }
 
 
 def _describe_probe(name: str, probe: Probe) -> dict:
