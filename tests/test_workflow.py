@@ -1,7 +1,10 @@
 """The main job from an empty folder to its tables: every artifact, any batch size, and what reruns when."""
 
 import hashlib
+import html
 import json
+import re
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,8 @@ import pytest
 import torch
 import zarr
 from PIL import Image
-from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, TRAINED, UNTARGETED, assert_same
+from report_site import read_script
+from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, ROOT, TRAINED, UNTARGETED, assert_same, run_recipes
 
 from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import noisy_images
@@ -18,6 +22,7 @@ from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.figures.tables import read_markdown
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
 from nemesis.probes.probe import open_probe
@@ -59,12 +64,12 @@ def test_everything_is_there_and_the_summary_was_printed(finished):
     wanted = [f"results/tables/{name}.{ending}" for name in ("labels", "noise") for ending in ("csv", "md")]
     wanted += [f"results/{kind}" for kind in ("tables/figure_2a.csv", "figures/figure_2a.svg", "figures/figure_2b.png")]
     assert [name for name in wanted if not (place.folder / name).stat().st_size] == []
+    assert (place.folder / "results/report/headline.txt").read_text() in finished.ended.text
     summary = (place.folder / "results/tables/summary.txt").read_text()
-    assert summary in finished.ended.text
     for layer, units in LAYERS.items():
         assert f"{layer} " in summary and f" of {units}" in summary
     logs = list((place.folder / "logs").rglob("*.log"))
-    assert len(logs) == sum(finished.ended.jobs.values()) == 26
+    assert len(logs) == sum(finished.ended.jobs.values()) == 29
     assert [log for log in logs if "done in" not in log.read_text()] == []
     assert len(list((place.folder / "benchmarks").rglob("*.tsv"))) == len(logs)
 
@@ -266,14 +271,17 @@ ATTACK_JOBS = {"poison_images": 4, "gather_poison": 2} | AGAIN_JOBS
 PLOT_JOBS = {"plot_tables": 1, "plot_designed": 1}
 SHOWN_JOBS = PLOT_JOBS | {"plot_unit": 1}
 REDRAWN_JOBS = {"plot_designed": 1, "plot_unit": 1}
+PAGE_JOBS = {"write_report": 1}
+REPORT_JOBS = {"show_units": 2} | PAGE_JOBS
 EDITS = {
-    "nemesis/scoring/intervals.py": PLOT_JOBS,
-    "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS,
-    "nemesis/corruption/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS,
-    "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS,
-    "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1},
+    "nemesis/scoring/intervals.py": PLOT_JOBS | REPORT_JOBS,
+    "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
+    "nemesis/corruption/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
+    "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS | {"show_units": 1} | PAGE_JOBS,
+    "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1} | PAGE_JOBS,
     "nemesis/models/training.py": {"train_tinyvgg": 1},
-    "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS,
+    "nemesis/pages/site.py": PAGE_JOBS,
+    "compute_thresholds.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
 }
 
 
@@ -292,3 +300,77 @@ def test_an_edit_reruns_the_rules_that_use_it(editable, name):
         assert editable.finish("--dry-run", "all", TRAINED).jobs == EDITS[name]
     finally:
         path.write_text(text)
+
+
+def test_the_report_shows_every_number_of_the_tables(finished):
+    """Every number in a cell of the page is a rounded number of the same line of its CSV (several lines: of any)."""
+    folder = finished.place.folder / "results"
+    page = (folder / "report/index.html").read_text()
+    names = re.findall(r'data-table="(\w+)"', page)
+    assert {"labels", "noise", "figure_2a", "margin", "designed", "table_2", "budget", "storage"} <= set(names)
+    for name in names:
+        table = pd.read_csv(folder / "tables" / f"{name}.csv", keep_default_na=False)
+        header, rows, _ = read_markdown((folder / "tables" / f"{name}.md").read_text())
+        shown = re.search(rf'data-table="{name}".*?</table>', page, re.S).group()
+        cells = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", shown, re.S)]
+        assert cells == [cell for row in rows for cell in row]
+        for number, row in enumerate(rows):
+            lines = table.iloc[[number]] if len(rows) == len(table) else table
+            known = [str(value) for value in lines.to_numpy().ravel()]
+            for cell, column in zip(row, header, strict=True):
+                if cell not in known:
+                    assert_rounded(cell, known, f"{name}, {column}")
+
+
+def assert_rounded(cell: str, known: list[str], where: str):
+    """Each number of a cell is one of the known, rounded to its places, as it is or in per cent."""
+    values = [float(value) for value in known if re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", value)]
+    for text in re.findall(r"-?[0-9]+\.?[0-9]*", cell):
+        allowed = 0.5 * 10.0 ** -len(text.partition(".")[2]) + 1e-9
+        found = [value for value in values for scale in (1, 100) if abs(scale * value - float(text)) <= allowed]
+        assert found, f"{where}: {cell} has {text}, which its CSV lacks"
+
+
+def test_the_report_shows_every_unit_of_the_tables(finished):
+    folder = finished.place.folder
+    for layer in LAYERS:
+        data = read_script((folder / "results/report/layers/drawn/lite" / layer / "units.js").read_text())
+        clean = read_csv(folder / LITE / layer / "clean/dissection.csv")
+        for name in ("unit", "label", "category", "iou", "label_2", "iou_2"):
+            assert data["units"][name] == clean[name].tolist(), name
+        tables = [part for _, part in read_csv(folder / LITE / layer / NOISE / "dissection.csv").groupby("fraction")]
+        if layer == "blocks.4":
+            paths = [UNTARGETED, UNTARGETED.replace("untargeted", "shared")]
+            tables += [read_csv(folder / path / "dissection.csv") for path in paths]
+            minimum = read_csv(folder / DESIGNED / "minimum_epsilon-pgd-segmentation.csv").set_index("unit")
+            shown = dict(zip(data["units"]["unit"], data["units"]["minimum_epsilon"], strict=True))
+            assert {unit: value for unit, value in shown.items() if value is not None} == {
+                unit: float(row["minimum_epsilon"]) for unit, row in minimum.iterrows() if row["minimum_epsilon"] != ""
+            }
+        assert len(data["settings"]) == len(tables)
+        for setting, table in zip(data["settings"], tables, strict=True):
+            for name in ("unit", "label", "category", "iou", "manipulated"):
+                assert setting["rows"][name] == table[name].tolist(), name
+
+
+def test_snakemake_makes_a_report(finished, tmp_path):
+    finished.place.finish("--report", tmp_path / "report.zip")
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        names = archive.namelist()
+        text = archive.read(next(name for name in names if name.endswith("report.html"))).decode()
+    for name in ("figure_2a", "figure_3", "null_churn", "table_2", "minimum_epsilon", "storage"):
+        assert any(name in one for one in names) and f"{name}" in text
+    assert "How few images are enough?" in text and "rulegraph" in text.lower()
+
+
+def test_the_recipes_of_the_docs_work(finished, tmp_path):
+    """All but the one about descriptions, which test_workflow_milan runs."""
+    text = (ROOT / "docs/artifacts.md").read_text()
+    run_recipes(
+        re.sub(r"## Descriptions that changed.*?\n## ", "## ", text, flags=re.S), finished.place.folder, tmp_path
+    )
+    assert Image.open(tmp_path / "iou.png").size[0] > 300
+    poison = zarr.open_group(finished.place.folder / UNTARGETED / "poison.zarr", mode="r")
+    images = zarr.open_group(finished.place.folder / "results/probes/drawn/probe.zarr", mode="r")["images"]
+    expected = images[int(poison["image"][0])].astype(int) + poison["delta"][0]
+    assert (np.asarray(Image.open(tmp_path / "poisoned.png")) == expected.transpose(1, 2, 0)).all()

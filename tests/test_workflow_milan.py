@@ -9,6 +9,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
+from report_site import read_script
 from workflow_runs import (
     CONFIG,
     DESCRIBED,
@@ -18,10 +19,12 @@ from workflow_runs import (
     MILAN_STOPS,
     NOISE,
     POISONED,
+    ROOT,
     Made,
     assert_refused,
     assert_same,
     kill_in_rules,
+    run_recipes,
 )
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -116,7 +119,41 @@ def test_tables_and_figures(described):
             assert min(image.size) > 100
     quality = read(described, "results/milan/quality.csv").iloc[0]
     assert quality["n"] > 0 and quality["low"] <= quality["difference"] <= quality["high"]
-    assert (described.place.folder / "results/tables/milan.txt").read_text() in described.ended.text
+    assert (described.place.folder / "results/tables/milan.txt").stat().st_size
+    assert (described.place.folder / "results/report/headline.txt").read_text() in described.ended.text
+
+
+def test_the_recipes_of_the_docs_work(described, tmp_path):
+    run_recipes((ROOT / "docs/artifacts.md").read_text(), described.place.folder, tmp_path)
+
+
+def test_descriptions_in_the_report(described):
+    """Noise, an attack on exemplars, and a folder of images, each with the numbers of its CSV."""
+    folder = described.place.folder
+    for probe in ("drawn", "photos"):
+        layer = f"results/{probe}/lite/blocks.4"
+        data = read_script((folder / f"results/report/layers/{probe}/lite/blocks.4/units.js").read_text())
+        texts = read(described, f"{layer}/clean/milan/descriptions.csv")
+        shown = zip(data["units"]["unit"], data["units"]["description"], strict=True)
+        assert {unit: text for unit, text in shown if text is not None} == dict(
+            zip(texts["unit"], texts["description"], strict=True)
+        )
+        noise = next(
+            one for one in data["settings"] if one["corruption"] == "gaussian noise" and one["part"][:4] == "100%"
+        )
+        scores = read(described, f"{layer}/{NOISE}/milan/scores.csv").set_index("unit")
+        found = {unit: row for row, unit in enumerate(noise["rows"]["unit"])}
+        for unit, line in scores.iterrows():
+            assert noise["rows"]["description"][found[unit]] == line["corrupted"]
+            assert noise["rows"]["f1"][found[unit]] == line["f1"]
+            assert noise["rows"]["redescribed"][found[unit]] == line["manipulated"]
+        attacks = [one for one in data["settings"] if one["corruption"] == "pgd, targeted, exemplars"]
+        assert len(attacks) == 4  # two counts, and noise of the same size
+        table = read(described, f"{layer}/designed/pgd-6-targeted-exemplars/milan/scores.csv")
+        for setting, (_, part) in zip(attacks, table.groupby(["control", "count"]), strict=True):
+            assert setting["rows"]["f1"] == part["f1"].tolist()
+            assert setting["rows"]["target"] == part["target"].tolist()
+            assert setting["pieces"] == [part["unit"].tolist()]
 
 
 def test_a_second_call_does_nothing(described):

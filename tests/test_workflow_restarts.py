@@ -7,7 +7,7 @@ import pytest
 from workflow_runs import LITE, MILAN_STOPS, STOPS, TRAINED, assert_same, start_stopped
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
-FINAL = ("**/*.csv", "**/*.md", "**/*.txt", "models/**/*", "figures/*", "**/*.zarr/**/*")
+FINAL = ("**/*.csv", "**/*.md", "**/*.txt", "models/**/*", "figures/*", "**/*.zarr/**/*", "report/**/*.*[a-z]")
 
 
 def test_every_rule_was_killed(killed):

@@ -324,3 +324,12 @@ def is_alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def run_recipes(text: str, folder: Path, out: Path):
+    """Run the Python of a document, one piece after another, on the layer that these tests have; files go to `out`."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    code = code.replace('"minibroden" / "efficientnet_lite0" / "blocks.10"', '"drawn" / "lite" / "blocks.4"')
+    code = code.replace('"minibroden"', '"drawn"').replace('Path("results")', f"Path({str(folder / 'results')!r})")
+    done = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
