@@ -43,11 +43,11 @@ def test_three_sentences():
         " relabels 30%."
     )
     assert designed.startswith(
-        "Designed corruption (pgd, untargeted, eps 6/255, at most 5% of the images) relabels 8 of 9 (89%"
+        "Designed corruption (pgd, untargeted, eps 6/255, at most 5% of the images) relabels 8 of 9 attacked units (89%"
     )
     assert "noise of the same size on the same images 1 of 9 (11%" in designed
     assert "gives 2 of 5 (40%" in designed
-    assert "changes those of 34 of 90 (38%" in described and "resampling alone 9 of 90" in described
+    assert "changes 34 of 90 texts (38%" in described and "resampling alone 9 of 90" in described
     assert "pgd (untargeted, eps 6/255, 30 images) 8 of 9" in described
 
 

@@ -331,16 +331,19 @@ const nemesis = (() => {
     detail.classList.remove("plain");
     const before = make("div", { class: "strip" }), after = make("div", { class: "strip" }), beside = make("div");
     const parts = [make("h2", {}, `Unit ${unit} of ${form.layer.value}`), make("label", {}, masks, " show where the unit is active"),
-      make("h3", { class: "before" }, "Before"), before, describeClean(row)];
+      make("h3", { class: "before" }, "Before"), before];
+    const sides = make("div", { class: "sides" }, describeClean(row));
     if (number) {
       const setting = state.layer.settings[number - 1];
       parts.push(make("h3", { class: "after" }, `After: ${setting.corruption}, ${setting.measure} ${setting.size}${setting.measure === "eps" ? "/255" : ""}${setting.part ? `, ${setting.part}` : ""}`));
       if (row.after) {
         const drawn = chart(row);
-        parts.push(after, describeAfter(row.after), beside);
+        parts.push(after);
+        sides.append(describeAfter(row.after));
+        parts.push(make("h3", {}, "Before and after in numbers"), sides, beside);
         if (drawn) parts.push(make("h3", {}, "IoU over the size of the corruption"), drawn);
-      } else parts.push(make("p", { class: "note" }, "This unit was not corrupted so."));
-    }
+      } else parts.push(make("p", { class: "note" }, "This unit was not corrupted so."), sides);
+    } else parts.push(sides);
     parts.push(make("h3", {}, "Every corruption of this unit"), outcomes(unit));
     detail.replaceChildren(...parts);
     detail.dataset.unit = unit;

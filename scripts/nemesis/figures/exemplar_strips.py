@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from nemesis.dissection.edges import find_edge
 from nemesis.errors import InputError
 from nemesis.figures.unit import DIMMED, POISONED
 from nemesis.milan.exemplar_store import open_exemplars
@@ -13,7 +14,6 @@ from nemesis.milan.exemplars import Exemplars
 
 GAP = 0.05  # between pictures, of their width
 OUTLINE = (240, 228, 66)
-FINE = 64  # pixels of a picture for one of its outline
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,6 @@ def shade_picture(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     shaded = (picture * np.where(mask, 1, DIMMED)[:, :, None]).astype(np.uint8)
     shaded[find_edge(mask)] = OUTLINE
     return shaded
-
-
-def find_edge(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask (H, W) next to its edge; the picture's border is no edge."""
-    inside = mask
-    for _ in range(max(1, round(len(mask) / FINE))):
-        framed = np.pad(inside, 1, mode="edge")
-        inside = inside & framed[2:, 1:-1] & framed[:-2, 1:-1] & framed[1:-1, 2:] & framed[1:-1, :-2]
-    return mask & ~inside
 
 
 def draw_strip(axes, strip: Strip, count: int, framed=()):

@@ -39,10 +39,11 @@ def _tell_designed(designed: pd.DataFrame | None) -> str:
     modes = part["mode"].unique().tolist()
     mode = "untargeted" if "untargeted" in modes else modes[0]
     chosen = part[part["mode"] == mode]
+    attack = f"{chosen['method'].iloc[0]}, {mode}, eps {chosen['eps'].iloc[0]:g}/255"
     text = (
-        f"Designed corruption ({chosen['method'].iloc[0]}, {mode}, eps {chosen['eps'].iloc[0]:g}/255, at most"
-        f" {100 * chosen['fraction_poisoned'].max():.2g}% of the images) relabels {_pool(chosen, 'manipulated')}"
-        f" attacked units, noise of the same size on the same images {_pool(chosen, 'noise_manipulated')}"
+        f"Designed corruption ({attack}, at most {100 * chosen['fraction_poisoned'].max():.2g}% of the images) relabels"
+        f" {_pool(chosen, 'manipulated', ' attacked units')}, noise of the same size on the same images"
+        f" {_pool(chosen, 'noise_manipulated')}"
     )
     aimed = part[part["mode"] == "targeted"]
     if len(aimed):
@@ -54,9 +55,9 @@ def _tell_milan(noise: pd.DataFrame | None, designed: pd.DataFrame | None) -> st
     parts = []
     loud = _loudest(noise)
     if loud is not None and loud["units"].sum():
-        text = f"{_name_noise(loud.iloc[0])} changes those of {_pool(loud, 'manipulated')} units"
+        text = f"{_name_noise(loud.iloc[0])} changes {_pool(loud, 'manipulated', ' texts')}"
         if loud["null_churn"].notna().all():
-            text += f" (resampling alone {_pool(loud, 'null_churn')})"
+            text += f", resampling alone {_pool(loud, 'null_churn')}"
         parts.append(text)
     if designed is not None and designed["units"].sum():
         part = (
@@ -96,9 +97,9 @@ def _share(share: float, low: float, high: float, n: int) -> str:
     return f"{100 * share:.0f}% (95% interval {100 * low:.0f} to {100 * high:.0f}%, n = {n:.0f})"
 
 
-def _pool(part: pd.DataFrame, name: str) -> str:
-    """Share of all units of some rows, as `8 of 9 (89%, 57 to 98%)`."""
+def _pool(part: pd.DataFrame, name: str, what: str = "") -> str:
+    """Share of all units of some rows, as `8 of 9 (89%, 57 to 98%)`; `what` stands behind the 9."""
     n = int(part["units"].sum())
     found = round((part[name].fillna(0) * part["units"]).sum())
     low, high = wilson_interval(found, n)
-    return f"{found} of {n} ({100 * found / n:.0f}%, {100 * low:.0f} to {100 * high:.0f}%)"
+    return f"{found} of {n}{what} ({100 * found / n:.0f}%, {100 * low:.0f} to {100 * high:.0f}%)"

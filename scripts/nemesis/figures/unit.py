@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from nemesis.corruption.attacked import Poisoned, read_poisoned
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tops import TOP, rank_images
 from nemesis.dissection.upsample import upsample
@@ -17,7 +18,6 @@ from nemesis.figures.panels import write_message
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.stores import open_store, read
 
-SHARED = -1  # task of a row that is poisoned for every task at once
 DIMMED = 0.45  # brightness outside of the mask
 POISONED = "#D55E00"
 
@@ -42,20 +42,6 @@ class Example:
     images: int
     rows: list[tuple[str, list[Picture]]]
     curve: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Poisoned:
-    """What an attack did to one unit's images: numbers (R,), differences (R, 3, H, W) in 1/255 and maps (R, h, w)."""
-
-    image: np.ndarray
-    delta: np.ndarray
-    maps: np.ndarray
-
-    def place(self, number: int) -> int | None:
-        """Row of an image; None when it was left clean."""
-        found = np.flatnonzero(self.image == number)
-        return int(found[0]) if len(found) else None
 
 
 def choose_task(table: pd.DataFrame) -> int | None:
@@ -90,16 +76,6 @@ def gather_example(files, eps: list[float]) -> Example | None:
     ]
     curve = trace_iou(Path(files.tally).parent, files.clean, tables, eps, task)
     return Example(unit, row, len(poisoned.image), probe.count, rows, curve)
-
-
-def read_poisoned(poison_path, maps_path, task: int) -> Poisoned:
-    """The rows of a task from a poison.zarr and from the activations.zarr beside it (in the same order)."""
-    poison, shown = open_store(poison_path), open_store(maps_path)
-    of_row = read(poison["task"])
-    rows = np.flatnonzero((of_row == task) | (of_row == SHARED))
-    span = slice(int(rows[0]), int(rows[-1]) + 1)  # rows of a task are consecutive
-    maps = read(shown["maps"], span)
-    return Poisoned(read(poison["image"], span), read(poison["delta"], span), maps[:, task] if maps.ndim == 4 else maps)
 
 
 @dataclass(frozen=True)

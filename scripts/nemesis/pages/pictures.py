@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nemesis.figures.exemplar_strips import find_edge
+from nemesis.dissection.edges import find_edge
 from nemesis.files import atomic_file
 
 QUALITY = 88

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from nemesis.corruption.attacked import Poisoned
 from nemesis.dissection.stored import StoredMaps
 from nemesis.dissection.tops import TOP, Tops, rank_images
 from nemesis.dissection.upsample import upsample
-from nemesis.figures.unit import Poisoned
 from nemesis.milan.exemplars import Exemplars
 from nemesis.probes.probe import Probe
 from nemesis.stores import read, take
