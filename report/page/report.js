@@ -292,7 +292,7 @@ const nemesis = (() => {
       const place = setting.rows.unit.indexOf(unit);
       if (place < 0) return;
       const row = atRow(setting.rows, place);
-      const cells = [setting.corruption, setting.size, setting.part, row.label, row.iou, row.manipulated ?? row.redescribed, row.description, row.f1];
+      const cells = [setting.corruption, String(setting.size), setting.part, row.label, row.iou, row.manipulated ?? row.redescribed, row.description, row.f1];
       body.append(make("tr", {}, ...cells.map((cell) => make("td", {}, show(cell)))));
     });
     const head = make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name))));

@@ -117,9 +117,9 @@ def _list_attacks(layer: Layer, number: int, attack: dict) -> Iterator[Setting]:
     for (control, count), part in scores.groupby(["control", "count"], sort=True):
         rows = _name(part, MILAN | AIMED)
         rows["n_poisoned"] = count
-        name = f"{attack['method']}, {attack['mode']}, exemplars"
+        name = f"{'noise instead of ' if control else ''}{attack['method']}, {attack['mode']}, exemplars"
         setting = {"control": control, "count": count}
-        text = f"at most {count:g} images" + (", noise of the same size instead" if control else "")
+        text = f"at most {count:g} images"
         show = partial(see_exemplars, layer.probe, exemplars, setting, poison=None if control else poison)
         yield Setting(name, "eps", attack["eps"], text, _whole(rows), show)
 
