@@ -48,12 +48,6 @@ rule write_report:
         ],
         tables=table_files(REPORT_TABLES),
         figures=figure_files(REPORT_FIGURES),
-        template=REPORT / "page" / "index.html.jinja2",
-        page=[REPORT / "page" / name for name in ("report.css", "report.js")],
-        captions=[
-            REPORT / "captions" / f"{name}.rst"
-            for name in REPORT_TABLES + REPORT_FIGURES
-        ],
     output:
         index="results/report/index.html",
         page=directory("results/report/page"),
@@ -74,6 +68,7 @@ rule write_report:
         models=list(dict.fromkeys(place["model"] for place in REPORTED)),
         tables=REPORT_TABLES,
         figures=REPORT_FIGURES,
+        page=REPORT_HASH,
         config=yaml.safe_dump(config, sort_keys=False, width=100),
         storage=config["noise"]["storage"] if NOISES else "lossless",
         seed=config["seed"],

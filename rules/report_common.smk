@@ -1,6 +1,16 @@
 import yaml
 
+from nemesis.files import sha256_file, sha256_json
+
+# The page's own files and the captions; by their content, so that a moved project runs nothing again.
 REPORT = Path(workflow.basedir) / "report"
+REPORT_HASH = sha256_json(
+    {
+        str(path.relative_to(REPORT)): sha256_file(path)
+        for path in sorted(REPORT.rglob("*"))
+        if path.is_file()
+    }
+)
 REPORTED = [
     {"probe": extraction.probe, "model": extraction.model, "layer": layer}
     for extraction in EXTRACTIONS

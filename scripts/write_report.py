@@ -18,6 +18,6 @@ with job(snakemake.log[0]):
         storage=params.storage,
         seed=params.seed,
         results=Path("results"),
-        template=Path(files.template).parents[1],
+        template=Path(snakemake.scriptdir).parent / "report",
     )
     write_site(site, snakemake.output.index, snakemake.output.page, snakemake.output.headline)

@@ -394,7 +394,7 @@ SEEN = {"probe": "photos", "model": "lite", "layers": ["blocks.4", "blocks.7"]}
 
 @pytest.mark.workflow
 @pytest.mark.slow
-def test_units_on_a_folder_are_extracted_and_nothing_else(photos, tmp_path, workflow):
+def test_units_on_a_folder_are_extracted_and_shown_and_nothing_else(photos, tmp_path, workflow):
     alone = new_place(tmp_path, workflow, designed=None).finish("--dry-run").jobs
     place = new_place(
         tmp_path,
@@ -405,7 +405,8 @@ def test_units_on_a_folder_are_extracted_and_nothing_else(photos, tmp_path, work
     )
     both = place.finish("--dry-run").jobs
     added = {name: count - alone.get(name, 0) for name, count in both.items() if count != alone.get(name, 0)}
-    assert added == {"prepare_folder": 1, "extract_activations_photos_lite": 1, "compute_thresholds": 2}
+    extracted = {"prepare_folder": 1, "extract_activations_photos_lite": 1, "compute_thresholds": 2}
+    assert added == extracted | {"show_units": 2}
     assert set(alone) <= set(both)
 
 
