@@ -20,6 +20,7 @@ def take_pictures(index: Path, folder: Path):
         page = watched.open(index)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=folder / "report.png")
+        page.set_viewport_size({"width": 1280, "height": 1250})
         watched.list_complete()
         for name, value in UNIT.items():
             watched.choose(**{name: value})
@@ -30,7 +31,7 @@ def take_pictures(index: Path, folder: Path):
         page.wait_for_selector("#detail .pairs img")
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(500)
-        page.screenshot(path=folder / "report_unit.png")
+        page.locator("#units").screenshot(path=folder / "report_unit.png")
         if watched.complaints():
             sys.exit(f"{index}: {watched.complaints()}")
 
