@@ -1,5 +1,6 @@
 import yaml
 
+from nemesis.config import has_masks
 from nemesis.files import sha256_file, sha256_json
 
 # The page's own files and the captions; by their content, so that a moved project runs nothing again.
@@ -24,11 +25,10 @@ REPORT_PAGE = ["results/report/index.html"] if REPORTED else []
 
 def select_places(places, wildcards):
     """Those of some places that are of a job's layer."""
-    wanted = {name: wildcards[name] for name in ("probe", "model", "layer")}
     return [
         place
         for place in places
-        if wanted.items() <= {name: place[name] for name in wanted}.items()
+        if all(place[name] == wildcards[name] for name in ("probe", "model", "layer"))
     ]
 
 
@@ -44,20 +44,15 @@ def attacked_designs(wildcards):
 
 def layer_noises(wildcards):
     """The kinds and sizes of noise that are compared in a job's layer."""
-    dissected = is_dissected(wildcards)
+    dissected = has_masks(config, wildcards.probe)
     return NOISES if dissected or select_places(NOISE_PLACES, wildcards) else []
-
-
-def is_dissected(wildcards):
-    """Whether a job's probe has masks."""
-    return config["probes"][wildcards.probe]["kind"] != "folder"
 
 
 def find_shown(wildcards):
     """What is shown of a layer's units."""
     folder = "results/{probe}/{model}/{layer}".format(**wildcards)
     noises, designs = layer_noises(wildcards), attacked_designs(wildcards)
-    dissected = is_dissected(wildcards)
+    dissected = has_masks(config, wildcards.probe)
     described = select_places(PLACES, wildcards)
     noisy = select_places(NOISE_PLACES, wildcards)
     attacks = select_places(DESIGN_PLACES, wildcards)

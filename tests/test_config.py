@@ -133,6 +133,10 @@ BAD = {
     "pattern": (with_change("device", value="gpu"), ["device: 'gpu' does not match", "auto takes a GPU"]),
     "storage": (with_change("noise", "storage", value="jpeg-101"), ["noise.storage: 'jpeg-101' does not match"]),
     "name with a slash": (with_change("probes", "a/b", value={"kind": "minibroden"}), ["probes: 'a/b' does not match"]),
+    "name of another folder": (
+        with_change("probes", "report", value={"kind": "minibroden"}),
+        ["probes.report: results/report has another purpose"],
+    ),
     "empty list": (with_change("noise", "std", value=[]), ["noise.std: []"]),
     "twice in a list": (with_change("noise", "seeds", value=[1, 1]), ["noise.seeds: [1, 1]"]),
     "no experiments": (with_change("experiments", value=[]), ["experiments: []"]),

@@ -38,16 +38,16 @@ def test_three_sentences():
     tables = {"noise": noise_table(), "designed": designed_table(), "table_1": milan, "table_3": attacked}
     noise, designed, described = write_headline(tables)
     assert noise == (
-        "Gaussian noise of std 0.05 on 100% of the images relabels 20% to 60% of a layer's labelled units, most in"
-        " conv2 of vgg on scenes: 60% (95% interval 50 to 70%, n = 40), where resampling the clean images alone"
-        " relabels 30%."
+        "Gaussian noise, std 0.05, on 100% of the images: 20% to 60% of a layer's labelled units are called something"
+        " else, most in conv2 of vgg on scenes: 60% (95% interval 50 to 70%, n = 40), where resampling the clean images"
+        " alone changes 30%."
     )
     assert designed.startswith(
         "Designed corruption (pgd, untargeted, eps 6/255, at most 5% of the images) relabels 8 of 9 attacked units (89%"
     )
     assert "noise of the same size on the same images 1 of 9 (11%" in designed
     assert "gives 2 of 5 (40%" in designed
-    assert "changes 34 of 90 texts (38%" in described and "resampling alone 9 of 90" in described
+    assert ": 34 of 90 texts (38%" in described and "resampling alone 9 of 90" in described
     assert "pgd (untargeted, eps 6/255, 30 images) 8 of 9" in described
 
 
@@ -58,5 +58,6 @@ def test_what_was_not_run_is_said():
         "Descriptions (MILAN): none were compared.",
     ]
     one = noise_table().iloc[[2]]
-    assert "relabels 20% of a layer's" in write_headline({"noise": one})[0]
+    assert ": 20% of a layer's" in write_headline({"noise": one})[0]
+    assert write_headline({"noise": one.assign(kind="none", std=0.0)})[0].startswith("Storage alone, on 100% of")
     assert write_headline({"noise": one.assign(units=0)})[0] == "Random noise: no labels were compared."

@@ -12,6 +12,8 @@ import yaml
 from nemesis.errors import InputError
 from nemesis.probes.scan import check_folder
 
+TAKEN = ("downloads", "figures", "milan", "models", "probes", "report", "tables")  # below results/
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -67,6 +69,7 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
     if errors:
         raise InputError(f"{where}: {_explain(_deepest(errors[0]), schema)}")
     _fill_defaults(config, schema, schema)
+    _check_names(config, where)
     _check_experiments(config, where)
     _check_folder_probes(config, where)
     _check_designed(config, where)
@@ -163,6 +166,13 @@ def _check_experiments(config: dict, where: str):
                 f"{where}: models.{name}.probe: there is no probe '{model['probe']}'"
                 f"{_suggest(model['probe'], config['probes'])}"
             )
+
+
+def _check_names(config: dict, where: str):
+    """A probe's results stand in results/<probe>, beside folders that have these names."""
+    for name in config["probes"]:
+        if name in TAKEN:
+            raise InputError(f"{where}: probes.{name}: results/{name} has another purpose; give the probe another name")
 
 
 def _check_folder_probes(config: dict, where: str):

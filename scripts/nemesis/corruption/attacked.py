@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemesis.stores import open_store, read
+from nemesis.stores import read
 
 SHARED = -1  # task of a row that is poisoned for every task at once
 
@@ -23,9 +23,8 @@ class Poisoned:
         return int(found[0]) if len(found) else None
 
 
-def read_poisoned(poison_path, maps_path, task: int) -> Poisoned:
-    """The rows of a task from a poison.zarr and from the activations.zarr beside it (in the same order)."""
-    poison, shown = open_store(poison_path), open_store(maps_path)
+def read_poisoned(poison, shown, task: int) -> Poisoned:
+    """The rows of a task from an opened poison.zarr and the activations.zarr beside it (in the same order)."""
     of_row = read(poison["task"])
     rows = np.flatnonzero((of_row == task) | (of_row == SHARED))
     span = slice(int(rows[0]), int(rows[-1]) + 1)  # rows of a task are consecutive

@@ -11,6 +11,16 @@ KINDS = {"gaussian": 1, "uniform": 2, "bernoulli": 3, "none": 0}
 CHOICE_STREAM = 0x63686F73
 
 
+def name_kind(kind: str) -> str:
+    """A kind of noise in words."""
+    return "storage alone" if kind == "none" else f"{kind} noise"
+
+
+def name_noise(kind: str, std: float) -> str:
+    """A kind and size of noise in words."""
+    return name_kind(kind) + ("" if kind == "none" else f", std {std:g}")
+
+
 def draw_seed(seed: int, draw: int) -> int:
     """One seed from the config's seed and the number of an independent draw."""
     return int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0])

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from nemesis.corruption.noise import name_noise
 from nemesis.figures.attacks import choose_setting
 from nemesis.figures.tables import PLACE
 from nemesis.scoring.intervals import wilson_interval
@@ -24,10 +25,11 @@ def _tell_noise(noise: pd.DataFrame | None) -> str:
     most = part.loc[part["manipulated"].idxmax()]
     lowest, highest = part["manipulated"].min(), part["manipulated"].max()
     shares = " to ".join(dict.fromkeys(f"{100 * share:.0f}%" for share in (lowest, highest)))
+    largest = _share(most["manipulated"], most["low"], most["high"], most["units"])
     return (
-        f"{_name_noise(most)} relabels {shares} of a layer's labelled units, most in {_name_place(most)}:"
-        f" {_share(most['manipulated'], most['low'], most['high'], most['units'])}, where resampling the clean images"
-        f" alone relabels {100 * most['null_churn']:.0f}%."
+        f"{_name_noise(most)}: {shares} of a layer's labelled units are called something else, most in"
+        f" {_name_place(most)}: {largest}, where resampling the clean images alone changes"
+        f" {100 * most['null_churn']:.0f}%."
     )
 
 
@@ -55,7 +57,7 @@ def _tell_milan(noise: pd.DataFrame | None, designed: pd.DataFrame | None) -> st
     parts = []
     loud = _loudest(noise)
     if loud is not None and loud["units"].sum():
-        text = f"{_name_noise(loud.iloc[0])} changes {_pool(loud, 'manipulated', ' texts')}"
+        text = f"{_name_noise(loud.iloc[0])}: {_pool(loud, 'manipulated', ' texts')} changed"
         if loud["null_churn"].notna().all():
             text += f", resampling alone {_pool(loud, 'null_churn')}"
         parts.append(text)
@@ -85,8 +87,8 @@ def _loudest(noise: pd.DataFrame | None) -> pd.DataFrame | None:
 
 
 def _name_noise(row: pd.Series) -> str:
-    kind = str(row["kind"])
-    return f"{kind[:1].upper()}{kind[1:]} noise of std {row['std']:g} on {100 * row['fraction']:g}% of the images"
+    name = name_noise(row["kind"], row["std"])
+    return f"{name[0].upper()}{name[1:]}, on {100 * row['fraction']:g}% of the images"
 
 
 def _name_place(row: pd.Series) -> str:

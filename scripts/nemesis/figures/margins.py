@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import style
 
+from nemesis.corruption.noise import name_noise
 from nemesis.dissection.select import select_units
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import PAIR, draw_line, finish, label_layers, make_grid, name_panel, vary, write_message
@@ -33,9 +34,7 @@ def margin_table(experiments: list[dict], noises, min_iou: float, seed: int, roo
         known = np.concatenate([part.to_numpy() for part in clean])
         edges = np.quantile(known, np.linspace(0, 1, PARTS + 1)) if len(known) else np.full(PARTS + 1, np.nan)
         named = [(NULL, "clean/null_churn.csv", "changed")]
-        named += [
-            (f"{kind} noise, std {std:g}", f"noise/{name}/dissection.csv", "manipulated") for name, kind, std in noises
-        ]
+        named += [(name_noise(kind, std), f"noise/{name}/dissection.csv", "manipulated") for name, kind, std in noises]
         for corruption, file, column in named:
             pairs = zip(folders, clean, strict=True)
             flips = pd.concat([_join_flips(read_table(folder / file), column, part) for folder, part in pairs])
@@ -79,26 +78,17 @@ def plot_margins(table: pd.DataFrame):
     """Share of changed labels over quarters of the units by margin: a line a corruption."""
     if not table["units"].sum():
         return write_message("nothing to draw: no unit has a label")
-    pairs = list(table.groupby(PAIR, sort=False))
-    figure, grid = make_grid(1, len(pairs), 2.8)
-    for axes, (pair, part) in zip(grid[0], pairs, strict=True):
+    figure, grid, panels = _lay_out(table, 2.8)
+    for axes, part in panels:
         for index, (name, line) in enumerate(part.groupby("corruption", sort=False)):
             look = {"color": "0.45", "linestyle": "--", "marker": "o"} if name == NULL else vary(index - 1)
             draw_line(axes, line["quarter"] + 0.05 * index, line, CHANGED, label=name, **look)
         first = part[part["corruption"] == part["corruption"].iloc[0]]
-        texts = [
-            f"{row['margin_from']:.3f} to\n{row['margin_to']:.3f}\nn={row['units']}" for _, row in first.iterrows()
-        ]
-        axes.set_xticks(first["quarter"], texts, fontsize=7)
-        axes.set_title(name_panel(pair))
+        ends = zip(first["margin_from"], first["margin_to"], first["units"], strict=True)
+        axes.set_xticks(first["quarter"], [f"{low:.3f} to\n{high:.3f}\nn={n}" for low, high, n in ends], fontsize=7)
     title = "Labels that change, by how clear they were; bars: 95% interval (bootstrap over units)"
-    finish(
-        figure,
-        grid,
-        title,
-        "labels that change (%)",
-        "margin: IoU of the label minus IoU of the second (quarters of the units)",
-    )
+    x_label = "margin: IoU of the label minus IoU of the second (quarters of the units)"
+    finish(figure, grid, title, "labels that change (%)", x_label)
     return figure
 
 
@@ -107,12 +97,19 @@ def plot_null(labels: pd.DataFrame):
     """Null churn by layer, from the table of labels."""
     if not labels["labelled"].sum():
         return write_message("nothing to draw: no unit has a label")
-    pairs = list(labels.groupby(PAIR, sort=False))
-    figure, grid = make_grid(1, len(pairs), 2.6)
-    for axes, (pair, part) in zip(grid[0], pairs, strict=True):
+    figure, grid, panels = _lay_out(labels, 2.6)
+    for axes, part in panels:
         draw_line(axes, range(len(part)), part, CHURN, color="0.35", marker="o", linestyle="none")
         label_layers(axes, part["layer"], part["labelled"])
-        axes.set_title(name_panel(pair))
     title = "Labels that change when the clean images are resampled; bars: 95% interval (bootstrap over units)"
     finish(figure, grid, title, "null churn (%)", "layer (n units with a label)")
     return figure
+
+
+def _lay_out(table: pd.DataFrame, height: float):
+    """A figure, its axes, and (axes, rows) of each network's panel."""
+    pairs = list(table.groupby(PAIR, sort=False))
+    figure, grid = make_grid(1, len(pairs), height)
+    for axes, (pair, _) in zip(grid[0], pairs, strict=True):
+        axes.set_title(name_panel(pair))
+    return figure, grid, [(axes, part) for axes, (_, part) in zip(grid[0], pairs, strict=True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nemesis.corruption.noise import name_noise
 from nemesis.errors import InputError
 from nemesis.figures.designed_tables import INTERVALS, show_shares
 from nemesis.figures.tables import PLACE, write_table
@@ -203,8 +204,7 @@ def read_claims() -> dict:
 def describe_setting(row: dict) -> str:
     """The corruption of a row in words."""
     if isinstance(row.get("kind"), str):
-        size = "storage alone" if row["kind"] == "none" else f"{row['kind']} noise, std {row['std']:g}"
-        return f"{size}, {100 * row['fraction']:g}% of the images"
+        return f"{name_noise(row['kind'], row['std'])}, {100 * row['fraction']:g}% of the images"
     return f"{row['method']}, {row['mode']}, eps {row['eps']:g}/255, {row['count']:g} images"
 
 

@@ -63,7 +63,7 @@ def gather_example(files, eps: list[float]) -> Example | None:
         return None
     row, probe = tables[-1].iloc[task], open_probe(Path(files.probe).parent)
     unit, maps = int(row["unit"]), open_maps(Path(files.maps).parent)
-    poisoned = read_poisoned(Path(files.poison).parent, Path(files.poisoned_maps).parent, task)
+    poisoned = read_poisoned(*(open_store(Path(path).parent) for path in (files.poison, files.poisoned_maps)), task)
     clean_max = read(maps.max, slice(unit, unit + 1))[0].astype(np.float32)
     new_max = clean_max.copy()
     new_max[poisoned.image] = poisoned.maps.max(axis=(1, 2))

@@ -74,12 +74,13 @@ def see_exemplars(probe: Probe, exemplars: Exemplars, setting: dict, poison=None
     found = np.ones(len(exemplars), bool)
     for name, value in setting.items():
         found &= np.isclose(np.asarray(exemplars.columns[name], float), float(value))
+    if poison is not None:
+        image, of_unit, rank = (read(poison[name]) for name in ("image", "unit", "rank"))
     for row in np.flatnonzero(found):
         unit, ids = int(exemplars.unit[row]), exemplars.ids[row][:TOP].astype(np.int64)
         masks, numbers, poisoned = exemplars.masks[row][:TOP, 0], np.asarray(chosen, np.int64), {}
         if poison is not None:
-            image = read(poison["image"])
-            rows = np.flatnonzero((read(poison["unit"]) == unit) & (read(poison["rank"]) < setting["count"]))
+            rows = np.flatnonzero((of_unit == unit) & (rank < setting["count"]))
             numbers = image[rows]
             shown = np.unique(np.concatenate([rows[np.isin(numbers, ids)], rows[:PAIRS]]))
             poisoned = _poison(probe, image[shown], take(poison["delta"], shown))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from nemesis.corruption.attacked import read_poisoned
-from nemesis.corruption.noise import choose_images, draw_seed
+from nemesis.corruption.noise import choose_images, draw_seed, name_kind
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tops import open_tops
 from nemesis.figures.attacks import read_rows
@@ -82,7 +82,7 @@ def _list_noise(layer: Layer, number: int, noise: dict) -> Iterator[Setting]:
         text = f"{100 * fraction:g}% of the images, draw {draw:g}"
         noisy = {"kind": noise["kind"], "std": noise["std"], "draw": int(draw)}
         show = _show_noise(layer, number, fraction, int(draw))
-        yield Setting(f"{noise['kind']} noise", "std", noise["std"], text, _whole(rows), show, noisy)
+        yield Setting(name_kind(noise["kind"]), "std", noise["std"], text, _whole(rows), show, noisy)
 
 
 def _show_noise(layer: Layer, number: int, fraction: float, draw: int) -> Show:
@@ -96,17 +96,17 @@ def _show_noise(layer: Layer, number: int, fraction: float, draw: int) -> Show:
 
 def _list_designed(layer: Layer, number: int, design: dict) -> Iterator[Setting]:
     files, table = layer.files, read_rows(layer.files.designed[number])
-    folders = [Path(paths[number]).parent for paths in (files.poison, files.poisoned_maps)]
+    stores = [open_store(Path(paths[number]).parent) for paths in (files.poison, files.poisoned_maps)]
     turn = table.groupby("unit").cumcount()
     name = f"{design['method']}, {design['mode']}, {design['masks']} masks"
     for place, part in table.groupby(turn):
-        show = partial(see_attack, layer.probe, layer.clean, part, partial(_read_task, folders, part.index.to_numpy()))
+        show = partial(see_attack, layer.probe, layer.clean, part, partial(_read_task, stores, part.index.to_numpy()))
         text = PARTS[place] if place < len(PARTS) else f"target {place + 1}"
-        yield Setting(name, "eps", design["eps"], text, _whole(part[[*DESIGNED]]), show)
+        yield Setting(name, "eps", design["eps"], text, _whole(part[DESIGNED]), show)
 
 
-def _read_task(folders, tasks, place: int):
-    return read_poisoned(*folders, int(tasks[place]))
+def _read_task(stores, tasks, place: int):
+    return read_poisoned(*stores, int(tasks[place]))
 
 
 def _list_attacks(layer: Layer, number: int, attack: dict) -> Iterator[Setting]:
