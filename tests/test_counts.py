@@ -15,7 +15,7 @@ from nemesis.dissection.counts import (
     count_activations,
     thresholds_from_counts,
 )
-from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.dissection.thresholds import layer_thresholds, thresholds_of_runs
 
 TINY16, TINY32 = float(np.finfo(np.float16).smallest_subnormal), float(np.finfo(np.float32).smallest_subnormal)
 LEVELS = st.sampled_from([0.005, 0.001, 0.02, 0.25, 0.5, 0.9])
@@ -126,7 +126,7 @@ def test_taking_all_out_leaves_nothing():
 def test_weights_of_images_are_repetitions(dtype):
     maps = np.random.default_rng(1).normal(size=(5, 11, 3, 3)).astype(dtype)
     weights = np.array([0, 1, 2, 3, 0, 0, 1, 1, 4, 1, 0])
-    found = layer_thresholds(ArrayMaps(maps, block=4), 0.02, "exact", weights)
+    (found,) = thresholds_of_runs([(ArrayMaps(maps, block=4), weights)], 0.02, "exact")
     expected = layer_thresholds(ArrayMaps(np.repeat(maps, weights, axis=1)), 0.02, "exact")
     for name, values in vars(expected).items():
         np.testing.assert_array_equal(getattr(found, name), values)

@@ -155,6 +155,9 @@ class ArrayMaps:
     def count(self) -> int:
         return self.maps.shape[1]
 
+    def sources(self, weights: np.ndarray | None = None):
+        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
+
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         return self.maps[units, images]
 

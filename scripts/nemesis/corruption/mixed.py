@@ -49,6 +49,14 @@ class MixedMaps:
         maps[:, self.chosen[first:last] - images.start] = corrupted
         return maps
 
+    def sources(self, weights: np.ndarray | None = None) -> list[tuple[StoredMaps, np.ndarray]]:
+        """The stores behind it, each with how often each of its images counts; `weights` (N,) are the probe's."""
+        weights = np.ones(self.count, np.int64) if weights is None else weights
+        kept, taken = weights.copy(), np.zeros(self.corrupted.count, np.int64)
+        kept[self.chosen] = 0
+        taken[self.rows] = weights[self.chosen]
+        return [(self.clean, kept), (self.corrupted, taken)]
+
 
 def mix_maps(clean: StoredMaps, corrupted: StoredMaps, chosen: np.ndarray) -> MixedMaps:
     """Put the corrupted maps of the images `chosen` (ascending numbers) among the clean ones.

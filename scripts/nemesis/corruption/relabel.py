@@ -9,7 +9,7 @@ from nemesis.corruption.mixed import mix_maps
 from nemesis.corruption.noise import choose_images
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.stored import StoredMaps
-from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.dissection.thresholds import thresholds_of_runs
 from nemesis.dissection.tops import Tops, find_mixed_tops
 from nemesis.probes.probe import Probe
 
@@ -31,13 +31,13 @@ def dissect_noisy(
     Returns the rows of noise/.../dissection.csv, one a (fraction, seed, unit) of `units`, and these
     units' strongest images.
     """
-    keys, runs = [], []
+    keys, mixed = [], []
     for (name, seed), maps in noisy.items():
         for fraction in fractions:
-            mixed = mix_maps(clean, maps, choose_images(probe.count, fraction, seed))
-            found = layer_thresholds(mixed, settings["quantile"], settings["threshold"])
-            keys.append((fraction, name, mixed.rows, maps.record))
-            runs.append(Run(mixed, found.threshold))
+            mixed.append(mix_maps(clean, maps, choose_images(probe.count, fraction, seed)))
+            keys.append((fraction, name, mixed[-1].rows, maps.record))
+    found = thresholds_of_runs([(maps, None) for maps in mixed], settings["quantile"], settings["threshold"])
+    runs = [Run(maps, part.threshold) for maps, part in zip(mixed, found, strict=True)]
     tables = []
     results = dissect_layer(runs, probe, concepts, device, settings["iou"])
     for (fraction, name, rows, record), (_, _, table) in zip(keys, results, strict=True):

@@ -77,13 +77,23 @@ def thresholds_from_counts(
 ) -> Thresholds:
     """Thresholds from counts of bit patterns (U, 65536); float32 also needs the maps, for the lower 16 bits."""
     counts = _ascending(patterns, np.dtype(dtype) == np.float16)
-    total = counts.sum(axis=1)
+    if np.dtype(dtype) == np.float16:
+        select = partial(_select_float16, counts)
+    else:
+        select = partial(_select_float32, chunks, counts)
+    return thresholds_from_ranks(counts.sum(axis=1), select, quantile, rule)
+
+
+def thresholds_from_ranks(total: np.ndarray, select: Callable, quantile: float, rule: str) -> Thresholds:
+    """Thresholds of U units with `total` (U,) values each.
+
+    `select(ranks)` gives the value at each 0-based rank (U,), ascending, and how many are at most that value.
+    """
     positions = [_order_statistics(int(n), quantile, rule) for n in total]
     low, high = (np.array([p[i] for p in positions]) for i in (0, 1))
     weight = np.array([p[2] for p in positions])
-    select = _select_float16 if np.dtype(dtype) == np.float16 else partial(_select_float32, chunks)
-    below, at_most_below = select(counts, low)
-    above, at_most_above = select(counts, high)
+    below, at_most_below = select(low)
+    above, at_most_above = select(high)
     threshold = _interpolate(below, above, weight)
     if rule == "published":
         threshold = threshold.astype(np.float32).astype(np.float64)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nemesis.dissection.bootstrap import resample_weights
 from nemesis.dissection.dissect import Run, dissect_layer
-from nemesis.dissection.thresholds import layer_thresholds
+from nemesis.dissection.thresholds import thresholds_of_runs
 
 
 def null_churn(maps, clean: pd.DataFrame, probe, concepts, device, settings: dict, seed: int) -> pd.DataFrame:
@@ -16,12 +16,10 @@ def null_churn(maps, clean: pd.DataFrame, probe, concepts, device, settings: dic
 
     `clean` is the layer's dissection table; `settings` the config's `dissection` section.
     """
-    runs = []
-    for replicate in range(settings["null_replicates"]):
-        weights = resample_weights(probe.count, replicate, seed)
-        thresholds = layer_thresholds(maps, settings["quantile"], settings["threshold"], weights)
-        runs.append(Run(maps, thresholds.threshold, weights))
     tables = []
+    weights = [resample_weights(probe.count, number, seed) for number in range(settings["null_replicates"])]
+    found = thresholds_of_runs([(maps, times) for times in weights], settings["quantile"], settings["threshold"])
+    runs = [Run(maps, part.threshold, times) for part, times in zip(found, weights, strict=True)]
     results = dissect_layer(runs, probe, concepts, device, settings["iou"]) if runs else []
     for replicate, (_, _, found) in enumerate(results):
         table = found[["unit", "label", "category", "iou", "number"]].copy()

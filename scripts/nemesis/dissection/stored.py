@@ -33,6 +33,10 @@ class StoredMaps:
         """Images in one shard."""
         return self.maps.chunks[1]
 
+    def sources(self, weights: np.ndarray | None = None) -> list[tuple["StoredMaps", np.ndarray]]:
+        """This store and how often each of its images counts: `weights` (P,), or once."""
+        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
+
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         """Maps of a slice of the stored images, (U', B, h, w)."""
         return read(self.maps, units, images)

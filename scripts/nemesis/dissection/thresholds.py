@@ -1,7 +1,7 @@
 """Activation thresholds of a whole layer, from its stored maps.
 
-A *map source* has `units`, `count`, `block`, `unit_chunk` and `read(images, units)`; it is the
-clean store, or the clean store with some images replaced by their corrupted maps.
+A *map source* has `units`, `count`, `block`, `unit_chunk`, `read(images, units)` and `sources(weights)`;
+it is the clean store, or the clean store with some images replaced by their corrupted maps.
 """
 
 import logging
@@ -11,6 +11,7 @@ import pandas as pd
 
 from nemesis.dissection.counts import Thresholds, compute_thresholds
 from nemesis.dissection.stored import open_maps
+from nemesis.dissection.tails import collect_tail
 from nemesis.files import write_csv
 from nemesis.stores import blocks
 
@@ -24,27 +25,59 @@ def write_thresholds(maps_path, csv_path, quantile: float, rule: str):
     write_csv(table, csv_path)
 
 
-def layer_thresholds(maps, quantile: float, rule: str, weights: np.ndarray | None = None) -> Thresholds:
-    """Thresholds of every unit of a map source; one group of units is held at a time.
+def layer_thresholds(maps, quantile: float, rule: str) -> Thresholds:
+    """Thresholds of every unit of a map source; one group of units is held at a time."""
+    groups = [slice(*group) for group in blocks(maps.units, maps.unit_chunk)]
+    return _join([_count_values(maps.sources(), units, quantile, rule) for units in groups])
 
-    `weights` (N,) counts each image so many times.
+
+def thresholds_of_runs(runs: list, quantile: float, rule: str) -> list[Thresholds]:
+    """Thresholds of every unit in each of R runs, exactly; the stores behind them are read once for all.
+
+    A run is (map source, weights): how often each image counts, (N,), or None.
     """
-    parts = []
-    for first, last in blocks(maps.units, maps.unit_chunk):
-        units = slice(first, last)
-        dtype = maps.read(slice(0, 1), units).dtype
-        chunks = lambda units=units: _chunks(maps, units, weights)  # noqa: E731
-        parts.append(compute_thresholds(chunks, last - first, dtype, quantile, rule))
+    if not runs:
+        return []
+    runs = [maps.sources(weights) for maps, weights in runs]
+    stores = list({id(store): store for run in runs for store, _ in run}.values())
+    weights = [_weigh_images(run, stores) for run in runs]
+    found: list[list[Thresholds]] = [[] for _ in runs]
+    for first, last in blocks(stores[0].units, stores[0].unit_chunk):
+        tail = collect_tail(stores, slice(first, last), quantile)
+        for parts, run, times in zip(found, runs, weights, strict=True):
+            group, short = tail.find(times, quantile, rule)
+            for unit in short:
+                exact = _count_values(run, slice(first + unit, first + unit + 1), quantile, rule)
+                for name, values in vars(group).items():
+                    values[unit] = getattr(exact, name)[0]
+            parts.append(group)
+    return [_join(parts) for parts in found]
+
+
+def _join(parts: list[Thresholds]) -> Thresholds:
+    """Thresholds of groups of units, one group after another."""
     return Thresholds(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
 
-def _chunks(maps, units: slice, weights):
-    for start, stop in blocks(maps.count, maps.block):
-        part = maps.read(slice(start, stop), units)
-        if weights is None:
-            yield part, 1
-            continue
-        times = weights[start:stop]
-        for weight in range(1, int(times.max(initial=0)) + 1):
-            if (times == weight).any():
-                yield part[:, times == weight], weight
+def _weigh_images(run, stores) -> np.ndarray:
+    """How often a run counts each image of the stores, numbered through."""
+    weights = {id(store): times for store, times in run}
+    return np.concatenate([weights.get(id(store), np.zeros(store.count, np.int64)) for store in stores])
+
+
+def _count_values(run, units: slice, quantile: float, rule: str) -> Thresholds:
+    """Thresholds of some units from counts of all their values."""
+    first = run[0][0].read(slice(0, 1), units)
+    return compute_thresholds(lambda: _chunks(run, units), len(first), first.dtype, quantile, rule)
+
+
+def _chunks(run, units: slice):
+    for store, weights in run:
+        for start, stop in blocks(store.count, store.block):
+            times = weights[start:stop]
+            if not times.any():
+                continue
+            part = store.read(slice(start, stop), units)
+            for weight in range(1, int(times.max()) + 1):
+                if (times == weight).any():
+                    yield part if (times == weight).all() else part[:, times == weight], weight
