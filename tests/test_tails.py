@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_probe import ArrayMaps
 
@@ -41,6 +41,7 @@ def assert_thresholds(found, expected):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_weights(dtype, kind, data):
     """A version that counts images so many times has the thresholds of a probe that repeats them."""
@@ -60,6 +61,7 @@ def test_any_weights(dtype, kind, data):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_choice_of_corrupted_images(dtype, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
