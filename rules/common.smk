@@ -16,6 +16,7 @@ from nemesis.config import (
     wants_gpu,
 )
 from nemesis.errors import InputError
+from nemesis.files import check_writable
 from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
 
@@ -32,6 +33,14 @@ except InputError as error:
 # After kill -9 the next call goes on; jobs on a cluster are not runs of their own.
 if workflow.is_main_process:
     clear_dead_lock()
+
+
+onstart:
+    try:
+        check_writable("results")
+    except InputError as error:
+        print(f"nemesis: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 EXTRACTIONS = list_extractions(config)

@@ -10,7 +10,7 @@ import pytest
 from http_server import running_server
 from hypothesis import settings
 from tiny_probe import tiny_rows, write_broden
-from workflow_runs import copy_workflow, run_killed, run_undisturbed
+from workflow_runs import copy_workflow, run_killed, run_shaken, run_undisturbed
 
 from nemesis.dissection.dissect import load_concepts
 from nemesis.probes.probe import open_probe, prepare_probe
@@ -122,7 +122,7 @@ def workflow(tmp_path_factory):
 def long_runs(request, workflow, tmp_path_factory):
     """Whole runs of the workflow, started together: those that a selected test asks for, by fixture."""
     wanted = {name for item in request.session.items for name in item.fixturenames}
-    runs = {"finished": run_undisturbed, "killed": run_killed}
+    runs = {"finished": run_undisturbed, "killed": run_killed, "shaken": run_shaken}
     with ThreadPoolExecutor(len(runs)) as pool:
         yield {
             name: pool.submit(run, tmp_path_factory.mktemp(name), workflow)
@@ -141,3 +141,9 @@ def finished(long_runs):
 def killed(long_runs):
     """A run that was killed in every rule and called again each time."""
     return long_runs["killed"].result()
+
+
+@pytest.fixture(scope="session")
+def shaken(long_runs):
+    """A run that was killed at random moments and called again each time."""
+    return long_runs["shaken"].result()

@@ -212,6 +212,16 @@ def test_damaged_probe(finished, tmp_path):
     assert [name for name in clean if place.exists(name)] == []
 
 
+def test_an_image_that_vanished_between_two_stages(tmp_path, workflow):
+    place = new_place(tmp_path / "place", workflow)
+    drawn = "results/probes/drawn"
+    place.finish(f"{drawn}/broden/index.csv")
+    image = sorted((place.folder / f"{drawn}/broden/images").rglob("*"))[-1]
+    image.unlink()
+    assert_refused(place.run(f"{drawn}/concepts.csv"), image.name, "not found")
+    assert not place.exists(f"{drawn}/probe.zarr") and place.rests() == []
+
+
 # A disk that is full: a file system with little room, and a limit on the size of a file.
 def streets(tmp_path, workflow):
     place = new_place(tmp_path / "place", workflow)
@@ -261,6 +271,14 @@ def test_full_disk(tmp_path, workflow, mount, full):
     assert place.rests() == []
     mount(folder, "20m")
     place.finish(files[0])
+
+
+def test_results_that_may_not_be_written(tmp_path, workflow, mount):
+    place, files = streets(tmp_path, workflow)
+    mount(place.folder / "results", "20m")
+    subprocess.run(["mount", "-o", "remount,ro", place.folder / "results"], check=True)
+    assert_refused(place.run(files[0]), "results: cannot be written to; change its permissions")
+    assert place.run("--dry-run", files[0]).code == 0  # a look at the plan writes nothing there
 
 
 # Attack: what is asked for, and what the line says.

@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from workflow_runs import LITE, MILAN_STOPS, STOPS, TRAINED, assert_same, start_stopped
+from workflow_runs import LITE, MILAN_STOPS, SHAKES, STOPS, TRAINED, assert_same, start_stopped
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 FINAL = ("**/*.csv", "**/*.md", "**/*.txt", "models/**/*", "figures/*", "**/*.zarr/**/*", "report/**/*.*[a-z]")
@@ -22,6 +22,13 @@ def test_same_answer_killed_or_not_on_one_core_or_four(killed, finished):
         expected = finished.place.bytes_of(pattern)
         assert expected
         assert_same(killed.place.bytes_of(pattern), expected)
+
+
+def test_kills_at_random_moments_change_nothing(shaken, finished):
+    assert SHAKES + len(STOPS) + len(MILAN_STOPS) > 50
+    for pattern in FINAL:
+        assert_same(shaken.place.bytes_of(pattern), finished.place.bytes_of(pattern))
+    assert shaken.place.rests() == []
 
 
 def test_no_rest_of_a_killed_job_is_left(killed):

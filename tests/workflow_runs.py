@@ -1,7 +1,9 @@
 """Real runs of the workflow in a folder of their own, and what the tests ask about them."""
 
+import contextlib
 import copy
 import os
+import random
 import re
 import shutil
 import signal
@@ -203,6 +205,8 @@ def run_undisturbed(folder: Path, workflow: Path) -> Made:
     return Made(place, place.finish("all", TRAINED, cores=1))
 
 
+SHAKES = 30  # beside the kills in every rule of STOPS and MILAN_STOPS
+SHAKEN_AFTER = (2.0, 12.0)  # seconds from the start of a call to its kill
 # Rule: the name that a job of it is about to give when it is killed; some have given others by then.
 STOPS = {
     "make_minibroden": "results/probes/drawn/broden",
@@ -274,6 +278,24 @@ def run_killed(folder: Path, workflow: Path) -> Made:
     place = new_place(folder, workflow)
     killed = kill_in_rules(place, STOPS, "all", TRAINED)
     return Made(place, place.finish("all", TRAINED, cores=4), killed)
+
+
+def run_shaken(folder: Path, workflow: Path) -> Made:
+    """Everything, killed at random moments; every third time only snakemake, so that its scripts go on meanwhile."""
+    place, rng, snakemake = new_place(folder, workflow), random.Random(0), None
+    for number in range(SHAKES):
+        if snakemake and snakemake.returncode == 0:  # it was faster than the next kill: once more from the start
+            place.remove("results")
+        snakemake = place.start("all", TRAINED, cores=4)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            snakemake.wait(rng.uniform(*SHAKEN_AFTER))
+        stop = os.kill if number % 3 == 2 else os.killpg
+        with contextlib.suppress(ProcessLookupError):
+            stop(snakemake.pid, signal.SIGKILL)
+        snakemake.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(snakemake.pid, signal.SIGKILL)
+    return Made(place, place.finish("all", TRAINED, cores=4))
 
 
 def kill_in_rules(place: Place, stops: dict[str, str], *options) -> tuple[str, ...]:

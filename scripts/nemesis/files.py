@@ -40,6 +40,12 @@ def atomic_directory(target):
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_writable(folder):
+    """Raise InputError when a folder is there but nothing can be written into it."""
+    if Path(folder).exists() and not os.access(folder, os.W_OK):
+        raise InputError(f"{folder}: cannot be written to; change its permissions, or use another --directory")
+
+
 def write_csv(table, path):
     """Write a pandas table as UTF-8 CSV with a header and floats in full precision."""
     with atomic_file(path) as partial:
