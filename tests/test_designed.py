@@ -1,6 +1,8 @@
 """From an attack to its tables: labels, budgets, controls, storages, collateral damage, minimum eps, export."""
 
 import csv
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 import torch
 from designed_layer import LAYER, UNITS, tiny_network, tiny_reader
 
+from nemesis.corruption import designed
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.collateral import measure_collateral
 from nemesis.corruption.compare import compare_storages
@@ -17,13 +20,14 @@ from nemesis.corruption.layer import Layer
 from nemesis.corruption.minimum import Bracket, find_minimum
 from nemesis.corruption.plan import EMPTY, plan_rows, survey_probe, take_shard
 from nemesis.corruption.poison import Subject, attack_rows
-from nemesis.corruption.poisoned import join_poison, open_poison, write_poison
+from nemesis.corruption.poisoned import join_poison, open_poison, write_poison, write_row_maps
 from nemesis.corruption.targets import Task
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
+from nemesis.stores import open_store, read
 
 SETTINGS = {"quantile": 0.05, "threshold": "exact", "iou": "published", "min_iou": 0.0}
 BATCH = 4
@@ -70,8 +74,12 @@ def attack(layer, path, eps=20.0, plan=None, **options):
 
 
 def dissect_again(layer, poison, storage="lossless", budgets=(0.1, 0.25, 0.5)):
-    with tiny_reader(pad_to=BATCH) as reader:
-        return dissect_designed(layer, poison, reader, storage, list(budgets), 0, BATCH)
+    """Its two tables, and the maps as they are stored."""
+    path = Path(str(poison.store.store_path.store.root)).with_suffix(".maps")
+    cells, dtype = layer.maps.maps.shape[2:], layer.maps.maps.dtype
+    with tiny_reader(pad_to=BATCH) as reader, write_row_maps(path, poison, cells, dtype) as keep:
+        tables = dissect_designed(layer, poison, reader, storage, list(budgets), 0, BATCH, keep)
+    return *tables, read(open_store(path)["maps"])
 
 
 @pytest.mark.parametrize("mode", ["untargeted", "targeted", "shared"])
@@ -111,6 +119,17 @@ def test_something_is_manipulated_and_stays_in_the_ball(layer, tmp_path):
     assert 0 < table["linf"].max() <= 20
     assert (table["source_iou"] <= table["clean_iou"]).all()
     assert maps.shape == (len(poison.image), 10, 10)
+
+
+@pytest.mark.parametrize("mode", ["untargeted", "shared"])
+def test_units_that_do_not_fit_in_memory_together(layer, tmp_path, mode):
+    poison = attack(layer, tmp_path / "poison.zarr", mode=mode)
+    *tables, maps = dissect_again(layer, poison)
+    with mock.patch.object(designed, "SHOWN_BYTES", 1):  # each alone
+        *expected, alone = dissect_again(layer, poison)
+    for found, table in zip(tables, expected, strict=True):
+        pd.testing.assert_frame_equal(found.reset_index(drop=True), table.reset_index(drop=True))
+    np.testing.assert_array_equal(maps, alone)
 
 
 @pytest.mark.parametrize("storage", ["float", "lossless"])

@@ -1,6 +1,7 @@
 """Labels of attacked units, beside the clean ones and the controls."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -22,17 +23,14 @@ CURVE = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", 
 
 
 def dissect_designed(
-    layer: Layer, poison: Poison, reader, storage: str, budgets: list[float], seed: int, batch: int
-) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
-    """The rows of designed/.../dissection.csv and budget.csv, and the maps of the poisoned rows.
+    layer: Layer, poison: Poison, reader, storage: str, budgets: list[float], seed: int, batch: int, keep: Callable
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of designed/.../dissection.csv and budget.csv; keep(first row, maps) gets the poisoned rows' maps.
 
     Four dissections a unit: all poisoned images, the same at the clean threshold, bernoulli noise of
     the same size on the same images, and one for every budget (a share of the probe).
     """
-    cells = layer.maps.maps.shape[2:]
-    if not poison.tasks:
-        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE), np.zeros((0, *cells), layer.maps.maps.dtype)
-    tables, curves, maps = [], [], []
+    tables, curves = [pd.DataFrame(columns=COLUMNS)], [pd.DataFrame(columns=CURVE)]
     noise = random_images(poison.attrs["eps"], seed, storage)
     progress = Progress("dissect", len(poison.tasks))
     for tasks in group_tasks(poison, layer):
@@ -44,9 +42,9 @@ def dissect_designed(
         control = show_rows(*arguments, noise, **options, measure=False)
         tables.append(_tabulate(layer, poison, tasks, shown, control, span.start))
         curves.append(_trace_budgets(layer, poison, tasks, shown, span.start, budgets))
-        maps.append(shown.maps)
+        keep(span.start, shown.maps)
         progress.add(len(tasks))
-    return pd.concat(tables), pd.concat(curves), np.concatenate(maps)
+    return pd.concat(tables[1:] or tables), pd.concat(curves[1:] or curves)
 
 
 def group_tasks(poison: Poison, layer: Layer) -> list[range]:

@@ -1,5 +1,6 @@
 """poison.zarr: what a designed corruption changed, and the images as they are read back."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from nemesis.corruption.poison import round_inside
 from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
-from nemesis.stores import add_array, blocks, open_store, read, save_array, write_store
+from nemesis.stores import CHUNK_BYTES, add_array, blocks, open_store, read, save_array, write_store
 
 NEEDS_RESIDUE = ("float", "published")
 RECORDED = ("nemesis_version", "config_hash", "created_from", "arrays")
@@ -120,10 +121,23 @@ def join_poison(shards: list, path):
                 start, tasks = start + array.shape[0], tasks + part["task_unit"].shape[0]
 
 
-def save_row_maps(path, poison: Poison, maps: np.ndarray, inputs=()):
-    """Write the maps of the poisoned images: of each row's unit (P, h, w), or of all attacked units (P, T, h, w)."""
-    dims = ("row", "y", "x") if maps.ndim == 3 else ("row", "task", "y", "x")
+@contextlib.contextmanager
+def write_row_maps(path, poison: Poison, cells: tuple[int, int], dtype, inputs=()):
+    """Yield keep(first row, maps), which stores maps of consecutive poisoned images, in any number of calls.
+
+    Maps are (B, h, w), of each row's own unit, or (B, T, h, w) of all attacked units for a shared attack.
+    """
+    shared = bool((poison.task == ALL).any())
+    dims = ("row", "task", "y", "x") if shared else ("row", "y", "x")
+    shape = (len(poison.image), *((len(poison.tasks),) if shared else ()), *cells)
+    rows = max(1, CHUNK_BYTES // (int(np.prod(shape[1:])) * np.dtype(dtype).itemsize))
     with write_store(path, "", inputs) as group:
         save_array(group, "image", poison.image, ("row",), "number in the probe")
         save_array(group, "unit", read(poison.store["unit"]), ("row",), "number; -1 = all tasks")
-        save_array(group, "maps", maps, dims, "activation")
+        stored = add_array(group, "maps", shape, dtype, dims, "activation", (max(1, min(rows, shape[0])), *shape[1:]))
+
+        def keep(first: int, maps: np.ndarray):
+            for start, stop in blocks(len(maps), rows):
+                stored[first + start : first + stop] = maps[start:stop]
+
+        yield keep
