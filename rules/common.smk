@@ -7,8 +7,8 @@ sys.path.insert(0, str(SCRIPTS))
 
 from nemesis.config import (
     check_config,
-    check_folders,
     format_eps,
+    list_absent,
     list_designs,
     list_exemplar_designs,
     list_extractions,
@@ -19,16 +19,23 @@ from nemesis.errors import InputError
 from nemesis.files import check_writable
 from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
+from nemesis.sources import find_source
 
 try:
     where = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
     config = check_config(
         config, Path(workflow.basedir) / "schemas" / "config.schema.yaml", where
     )
-    check_folders(config, where)
+    absent = list_absent(config, where)
+    if absent and not workflow.output_settings.dryrun:
+        raise InputError(absent[0])
 except InputError as error:
     print(f"nemesis: {error}", file=sys.stderr)
     raise SystemExit(1) from None
+
+# A plan can be looked at before everything is there.
+for line in absent:
+    print(f"nemesis: {line}", file=sys.stderr)
 
 # After kill -9 the next call goes on; jobs on a cluster are not runs of their own.
 if workflow.is_main_process:
@@ -126,14 +133,34 @@ def find_probe_index(wildcards):
         return f"results/probes/{wildcards.probe}/broden/index.csv"
     if spec["kind"] == "download":
         return f"results/downloads/{spec['version']}/index.csv"
-    return str(Path(spec["path"]) / "index.csv")
+    return if_there(Path(spec["path"]) / "index.csv")
+
+
+def if_there(path):
+    """A file or folder of the user's; without it there are dry runs only."""
+    return str(path) if Path(path).exists() else []
 
 
 def find_model_files(wildcards):
-    """The user's own files behind a model: weights and loader."""
+    """The files behind a model, the user's own or downloaded: weights and loader."""
     spec = config["models"][wildcards.model]
+    if spec.get("weights") == "download":
+        return weights_path(spec["kind"])
     files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
     return [path for path in files if path and path != "random" and Path(path).exists()]
+
+
+def weights_path(kind):
+    """Where the downloaded weights of a kind of network lie."""
+    return f"results/downloads/{kind}/{find_source(kind).file}"
+
+
+def model_spec(wildcards):
+    """A model's entry in the config, with the path of its weights where they are downloaded."""
+    spec = config["models"][wildcards.model]
+    if spec.get("weights") != "download":
+        return spec
+    return spec | {"weights": weights_path(spec["kind"])}
 
 
 def find_attack_files(wildcards):

@@ -25,3 +25,29 @@ rule download_broden:
         code=code_hash("download_broden"),
     script:
         "../scripts/download_broden.py"
+
+
+rule download_weights:
+    """Download the published weights of one kind of network."""
+    output:
+        weights="results/downloads/{kind}/{file}",
+    log:
+        "logs/download_weights/{kind}/{file}.log",
+    benchmark:
+        "benchmarks/download_weights/{kind}/{file}.tsv"
+    wildcard_constraints:
+        kind="[^/]+",
+        file=r"[^/]+\.pth",
+    retries: 0
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
+        archive="results/downloads/{file}",
+        code=code_hash("download_weights"),
+    script:
+        "../scripts/download_weights.py"

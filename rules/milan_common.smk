@@ -33,6 +33,8 @@ MILAN_CORRUPTIONS += [f"designed/{design.name}" for design in EXEMPLAR_DESIGNS]
 
 def described_layers(extraction):
     """The layers of an extraction whose units are described."""
+    if MILAN.get("probes", "all") != "all" and extraction.probe not in MILAN["probes"]:
+        return []
     wanted = MILAN.get("layers", [])
     return [layer for layer in extraction.layers if wanted == "all" or layer in wanted]
 
@@ -53,7 +55,7 @@ def find_captioner_data(wildcards):
     """What a captioner is trained on: a probe with described regions, or annotated exemplars."""
     spec = MILAN["captioner"]
     if spec["kind"] == "annotations":
-        return {"annotations": str(Path(spec["path"]) / "annotations.csv")}
+        return {"annotations": if_there(Path(spec["path"]) / "annotations.csv")}
     return {
         "probe": f"results/probes/{spec['probe']}/probe.zarr/zarr.json",
         "concepts": f"results/probes/{spec['probe']}/concepts.csv",
@@ -63,7 +65,8 @@ def find_captioner_data(wildcards):
 
 def find_checkpoint():
     """The user's own checkpoint, if the config names one."""
-    return MILAN["captioner"].get("path", [])
+    path = MILAN["captioner"].get("path")
+    return if_there(path) if path else []
 
 
 def find_pairs():

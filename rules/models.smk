@@ -18,7 +18,7 @@ rule prepare_model:
         mem_mb=4000,
         runtime=15,
     params:
-        spec=lambda wildcards: config["models"][wildcards.model],
+        spec=model_spec,
         code=code_hash("prepare_model"),
     script:
         "../scripts/prepare_model.py"

@@ -59,7 +59,9 @@ rule prepare_folder:
     """Decode a folder of images without masks once."""
     input:
         # Its own time says nothing of the images in it; `listing` does.
-        folder=lambda wildcards: ancient(config["probes"][wildcards.probe]["path"]),
+        folder=lambda wildcards: ancient(
+            if_there(config["probes"][wildcards.probe]["path"])
+        ),
     output:
         store="results/probes/{probe}/probe.zarr/zarr.json",
         concepts="results/probes/{probe}/concepts.csv",
@@ -77,7 +79,7 @@ rule prepare_folder:
         runtime=120,
     params:
         spec=lambda wildcards: config["probes"][wildcards.probe],
-        listing=lambda wildcards: fingerprint(config["probes"][wildcards.probe]["path"]),
+        listing=lambda wildcards, input: list(map(fingerprint, input)),
         code=code_hash("prepare_folder"),
     script:
         "../scripts/prepare_folder.py"

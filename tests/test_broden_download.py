@@ -1,4 +1,4 @@
-"""A made-up Broden archive, from the table of datasets to the unpacked folder."""
+"""A made-up Broden archive, from the table of sources to the unpacked folder."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,8 @@ from http_server import FAST, names, refused_address, sha256
 from zip_files import BODY, damaged_zip, zip_bytes
 
 from nemesis.errors import InputError
-from nemesis.probes.broden_download import COLUMNS, download_broden, read_datasets
+from nemesis.probes.broden_download import download_broden
+from nemesis.sources import COLUMNS
 
 
 def tiny_broden(top: str = "broden1_224/") -> bytes:
@@ -78,30 +79,3 @@ def test_an_archive_without_an_index_is_refused(tmp_path):
 def test_unknown_version(tmp_path):
     with pytest.raises(InputError, match=r"broden9: no such version .* broden1_224"):
         download_broden("broden9", tmp_path / "a.zip", tmp_path / "a")
-
-
-def test_the_embedded_table():
-    datasets = read_datasets()
-    assert {"broden1_224", "broden1_227", "broden1_384"} <= set(datasets)
-    for version, dataset in datasets.items():
-        assert dataset.file == f"{version}.zip" and dataset.notes
-        assert all(source.startswith(("http://", "https://")) for source in dataset.sources)
-        assert dataset.sha256 is None or len(dataset.sha256) == 64
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("name,version\n", "expected the columns"),
-        (",".join(COLUMNS) + "\nbroden,a,a.zip,big,,http://a,,\n", "line 2: size is 'big'"),
-        (",".join(COLUMNS) + "\nbroden,a,,,,http://a,,\n", "line 2: version, file and primary"),
-        (",".join(COLUMNS) + "\nbroden,a,a.zip,,,http://a,,\n" * 2, "twice"),
-        (None, "no such table"),
-    ],
-)
-def test_a_wrong_table(tmp_path, text, fault):
-    path = tmp_path / "table.csv"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=fault):
-        read_datasets(path)

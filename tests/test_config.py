@@ -11,8 +11,8 @@ from nemesis.config import (
     Extraction,
     Noise,
     check_config,
-    check_folders,
     has_masks,
+    list_absent,
     list_designs,
     list_extractions,
     list_noises,
@@ -338,7 +338,7 @@ def test_bad_folders_of_images(config, line):
 
 def test_folders_are_looked_at_where_an_experiment_needs_them(tmp_path):
     config = check(with_photos(probe={"path": str(tmp_path / "photos")}))
-    check_folders(config, "my.yaml")
+    assert list_absent(config, "my.yaml") == []
     config["experiments"].append(SEEN)
     for make, problem in (
         (None, "not a folder"),
@@ -346,9 +346,50 @@ def test_folders_are_looked_at_where_an_experiment_needs_them(tmp_path):
     ):
         if make:
             make()
-        with pytest.raises(InputError) as caught:
-            check_folders(config, "my.yaml")
-        assert str(caught.value).startswith(f"my.yaml: probes.photos.path: {tmp_path / 'photos'}: {problem}")
+        (line,) = list_absent(config, "my.yaml")
+        assert line.startswith(f"my.yaml: probes.photos.path: {tmp_path / 'photos'}: {problem}")
     (tmp_path / "photos" / "class").mkdir()
     (tmp_path / "photos" / "class" / "a.PNG").touch()
-    check_folders(config, "my.yaml")
+    assert list_absent(config, "my.yaml") == []
+
+
+def test_every_absent_file_is_listed(tmp_path):
+    learnt = {"captioner": {"kind": "checkpoint", "path": "milan.pth"}, "threshold": 0.6}
+    config = check(with_photos(SEEN, probe={"path": str(tmp_path)}, milan=MILAN | learnt))
+    config["models"]["lite"] |= {"kind": "resnet50_imagenet", "weights": "r.pth"}
+    config["models"]["vgg"]["weights"] = "unused.pth"
+    lines = list_absent(config, "my.yaml")
+    assert [line.split(": ")[1] for line in lines] == [
+        "probes.photos.path",
+        "models.lite.weights",
+        "milan.captioner.path",
+    ]
+    assert "no weight file r.pth; `weights: download` fetches it" in lines[1]
+    for weights in ("download", "random"):
+        config["models"]["lite"]["weights"] = weights
+        assert len(list_absent(config, "my.yaml")) == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            with_change("models", "lite", "weights", value="download"),
+            "models.lite.weights: no weights of kind efficientnet_lite0 are published",
+        ),
+        (with_change("models", "lite", "weights", value=3), "models.lite.weights: 3 is not of type string"),
+        (
+            with_photos(SEEN, milan=MILAN | {"probes": ["photo"]}),
+            "milan.probes: no experiment has probe 'photo'; did you mean 'photos'?; they have photos, scenes",
+        ),
+        (
+            with_photos(SEEN, milan=MILAN | {"probes": ["scenes"], "layers": ["head"]}),
+            "milan.layers: no experiment on scenes has head",
+        ),
+    ],
+)
+def test_bad_downloads_and_described_probes(config, line):
+    with pytest.raises(InputError) as caught:
+        check(config)
+    assert f"my.yaml: {line}" in str(caught.value)
+    assert "\n" not in str(caught.value)

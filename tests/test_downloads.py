@@ -242,6 +242,19 @@ def test_a_published_checksum_goes_before_the_record(server, target):
     assert fetch(url, target, sha256=sha256(BODY), **FAST).read_bytes() == BODY
 
 
+def test_the_first_digits_of_a_checksum_are_checked_and_the_whole_is_recorded(server, target):
+    digest = sha256(BODY)
+    bad, good = server.serve("/bad.bin", OTHER), server.serve("/file.bin", BODY)
+    assert fetch([bad, good], target, sha256=digest[:8].upper(), **FAST).read_bytes() == BODY
+    record = target.with_name("file.bin.sha256")
+    assert record.read_text().startswith(digest)
+    target.unlink()
+    with pytest.raises(InputError, match=rf"expected {sha256(OTHER)[:8]}\.\.\. \(published"):
+        record.unlink()
+        fetch(good, target, sha256=sha256(OTHER)[:8], **FAST)
+    assert names(target.parent) == set()
+
+
 def test_a_damaged_record_is_said(target):
     target.parent.mkdir()
     target.with_name("file.bin.sha256").write_text("???")
@@ -261,6 +274,9 @@ def test_verify_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(BODY)
     assert verify_file(path, len(BODY), sha256(BODY).upper()) == path
+    assert verify_file(path, None, sha256(BODY)[:8]) == path
+    with pytest.raises(InputError, match=r"expected 0{8}\.\.\. \(published"):
+        verify_file(path, None, "0" * 8)
     with pytest.raises(InputError, match="expected 3"):
         verify_file(path, 3)
     with pytest.raises(InputError, match="no such file"):

@@ -5,8 +5,8 @@ from http_server import FAST
 
 from nemesis.errors import InputError
 from nemesis.milan.checkpoint import load_published
-from nemesis.milan.fetch import TABLE, fetch_checkpoint
-from nemesis.probes.broden_download import COLUMNS, read_datasets
+from nemesis.milan.fetch import fetch_checkpoint
+from nemesis.sources import COLUMNS, list_versions
 
 NAMES = ["alexnet", "base", "biggan", "cls", "gen", "imagenet", "places365", "resnet152"]
 
@@ -21,11 +21,9 @@ def serve(folder, server, content):
 
 
 def test_table_has_the_checkpoints_of_the_config():
-    known = read_datasets(TABLE)
+    known = list_versions("milan")
     assert sorted(known) == NAMES
-    assert all(
-        row.sources[0].endswith(f"/{row.file}") and row.file == f"milan-{name}.pth" for name, row in known.items()
-    )
+    assert all(row.file == f"milan-{name}.pth" for name, row in known.items())
 
 
 def test_a_checkpoint_is_fetched_once_and_loads(server, shared, tmp_path):

@@ -19,7 +19,7 @@ from nemesis.models.network import (
     resolve_layers,
     run_to_layers,
 )
-from nemesis.models.published import TABLE, name_vgg_layers, rename_research_names
+from nemesis.models.published import name_vgg_layers, rename_research_names
 from nemesis.models.registry import KINDS, build_network
 from nemesis.models.tinyvgg import TinyVGG
 from nemesis.models.training import average_precision, summarise_precision, train_tinyvgg
@@ -439,24 +439,23 @@ def test_classes_are_read_from_torchvision_weights(tmp_path):
     assert torch.equal(*maps)
 
 
-def test_missing_weights_name_their_address(tmp_path):
-    spec = {"kind": "resnet50_imagenet", "weights": str(tmp_path / "resnet50-0676ba61.pth")}
-    address = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
-    assert address in error_of(build_network, "r", spec)
-    assert address in error_of(build_network, "r", {"kind": "resnet50_imagenet"})
-    assert "vgg16_places365" in error_of(build_network, "v", {"kind": "vgg16_places365"})
+def test_missing_weights_say_where_to_get_them(tmp_path):
+    for kind in ("resnet50_imagenet", "vgg16_places365"):
+        assert "`weights: download` fetches it" in error_of(build_network, "r", {"kind": kind})
+        assert "no weight file no.pth; `w" in error_of(build_network, "r", {"kind": kind, "weights": "no.pth"})
+    assert "fetch it from" in error_of(build_network, "r", {"kind": "torchvision", "arch": "resnet18"})
     assert "resnet18-" in error_of(build_network, "r", {"kind": "torchvision", "arch": "resnet18"})
-    (tmp_path / "resnet50-0676ba61.pth").write_bytes(b"half a download")
-    assert "sha256 is not 0676ba61" in error_of(build_network, "r", spec)
     assert "near: resnet" in error_of(build_network, "r", {"kind": "torchvision", "arch": "resnet5"})
 
 
-def test_the_table_of_weights_is_complete():
-    with open(TABLE, newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["name", "file", "size", "sha256", "primary", "mirrors", "notes"]
-    assert {row["name"] for row in rows} <= set(KINDS)
-    assert all(row["primary"].endswith(row["file"]) for row in rows)
+@pytest.mark.parametrize("spec", [{"kind": "resnet50_imagenet"}, {"kind": "torchvision", "arch": "resnet50"}])
+def test_files_under_torchvisions_names_are_checked(tmp_path, spec):
+    for name in ("resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth"):
+        (tmp_path / name).write_bytes(b"half a download")
+        message = error_of(build_network, "r", {**spec, "weights": str(tmp_path / name)})
+        assert f"{name} is damaged: its sha256 is not {name[9:17]}..." in message
+    (tmp_path / "mine-0676ba61.pth").write_bytes(b"half a download")
+    assert "sha256" not in error_of(build_network, "r", {**spec, "weights": str(tmp_path / "mine-0676ba61.pth")})
 
 
 # ---- the user's own network -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import yaml
 
 from nemesis.errors import InputError
 from nemesis.probes.scan import check_folder
+from nemesis.sources import find_source
 
 TAKEN = ("downloads", "figures", "milan", "models", "probes", "report", "tables")  # below results/
 
@@ -71,26 +72,46 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
     _fill_defaults(config, schema, schema)
     _check_names(config, where)
     _check_experiments(config, where)
+    _check_downloads(config, where)
     _check_folder_probes(config, where)
     _check_designed(config, where)
     _check_milan(config, where)
     return config
 
 
-def check_folders(config: dict, where: str = "config"):
-    """Raise InputError when the folder of a probe that an experiment needs has no index.csv, or no image."""
-    needed = {experiment["probe"] for experiment in config["experiments"]}
-    needed |= {config["models"][experiment["model"]].get("probe") for experiment in config["experiments"]}
-    for name, probe in config["probes"].items():
-        if name in needed and probe["kind"] == "broden" and not Path(probe["path"], "index.csv").is_file():
-            raise InputError(
-                f"{where}: probes.{name}.path: {probe['path']} has no index.csv; expected a folder in Broden's layout"
-            )
-        if name in needed and probe["kind"] == "folder":
-            try:
-                check_folder(probe["path"])
-            except InputError as error:
-                raise InputError(f"{where}: probes.{name}.path: {error}") from None
+def list_absent(config: dict, where: str = "config") -> list[str]:
+    """What the run needs and is not there, a line each.
+
+    Folders of probes without an index.csv or an image, weight files, a captioner's checkpoint.
+    """
+    models = {experiment["model"] for experiment in config["experiments"]}
+    probes = {experiment["probe"] for experiment in config["experiments"]}
+    probes |= {config["models"][model].get("probe") for model in models}
+    lines = []
+    for name in [name for name in config["probes"] if name in probes]:
+        fault = _find_fault(config["probes"][name])
+        lines += [f"{where}: probes.{name}.path: {fault}"] if fault else []
+    for name in [name for name in config["models"] if name in models]:
+        path = config["models"][name].get("weights") or ""
+        if path not in ("", "random", "download") and not Path(path).is_file():
+            hint = "; `weights: download` fetches it" if find_source(config["models"][name]["kind"]) else ""
+            lines.append(f"{where}: models.{name}.weights: no weight file {path}{hint}")
+    path = config.get("milan", {}).get("captioner", {}).get("path")
+    if path and not Path(path).exists():
+        lines.append(f"{where}: milan.captioner.path: {path} is not there; `kind: download` fetches a published one")
+    return lines
+
+
+def _find_fault(probe: dict) -> str | None:
+    """Why the folder of a probe cannot be read; None if it can, or is not the user's."""
+    if probe["kind"] == "broden" and not Path(probe["path"], "index.csv").is_file():
+        return f"{probe['path']} has no index.csv; expected a folder in Broden's layout"
+    if probe["kind"] == "folder":
+        try:
+            check_folder(probe["path"])
+        except InputError as error:
+            return str(error)
+    return None
 
 
 def has_masks(config: dict, probe: str) -> bool:
@@ -168,6 +189,16 @@ def _check_experiments(config: dict, where: str):
             )
 
 
+def _check_downloads(config: dict, where: str):
+    """`weights: download` needs a row in the table of sources."""
+    for name, model in config["models"].items():
+        if model.get("weights") == "download" and find_source(model["kind"]) is None:
+            raise InputError(
+                f"{where}: models.{name}.weights: no weights of kind {model['kind']} are published;"
+                " give the path of a file"
+            )
+
+
 def _check_names(config: dict, where: str):
     """A probe's results stand in results/<probe>, beside folders that have these names."""
     for name in config["probes"]:
@@ -227,6 +258,7 @@ def _check_milan(config: dict, where: str):
     if not milan:
         return
     _check_layers(config, "milan", where)
+    _check_milan_probes(config, where)
     name = milan["captioner"].get("probe")
     if name is not None and config["probes"].get(name, {}).get("kind") != "minibroden":
         raise InputError(
@@ -252,6 +284,21 @@ def _check_milan(config: dict, where: str):
             f"{where}: milan.threshold: only a captioner of kind regions brings pairs to calibrate on;"
             " give a number (0.642 with roberta-large, as published) or {pairs: your.csv}"
         )
+
+
+def _check_milan_probes(config: dict, where: str):
+    """The probes that the milan section names must be those of an experiment, with a layer to describe."""
+    probes, layers = config["milan"]["probes"], config["milan"]["layers"]
+    known = {experiment["probe"] for experiment in config["experiments"]}
+    for probe in [] if probes == "all" else probes:
+        if probe not in known:
+            raise InputError(
+                f"{where}: milan.probes: no experiment has probe '{probe}'{_suggest(probe, known)};"
+                f" they have {', '.join(sorted(known))}"
+            )
+    described = [one for one in config["experiments"] if probes == "all" or one["probe"] in probes]
+    if layers != "all" and not any(set(layers) & set(one["layers"]) for one in described):
+        raise InputError(f"{where}: milan.layers: no experiment on {', '.join(probes)} has {', '.join(layers)}")
 
 
 def _order(error):

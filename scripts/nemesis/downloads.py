@@ -27,6 +27,7 @@ __all__ = ["fetch", "unpack_zip", "verify_file"]
 CHUNK = 256 * 1024  # bytes read at a time
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses worth another try
 LONGEST_WAIT_S = 120.0
+SHA256_DIGITS = 64
 
 
 class _BrokeOff(Exception):
@@ -49,6 +50,7 @@ class _Wanted:
     sha256: str | None
     origin: str
     check: Callable[[Path], None] | None
+    begins: str = ""  # the first digits of the sha256, where no more of it is published
 
     def fault(self, path: Path, digest: str) -> str | None:
         """Say what is wrong with the file at `path`, whose sha256 is `digest`; None if it is right."""
@@ -57,6 +59,8 @@ class _Wanted:
             return f"has {size} bytes, expected {self.size}"
         if self.sha256 is not None and digest != self.sha256:
             return f"has sha256 {digest}, expected {self.sha256} ({self.origin})"
+        if not digest.startswith(self.begins):
+            return f"has sha256 {digest}, expected {self.begins}... (published)"
         if self.check is not None:
             try:
                 self.check(path)
@@ -91,8 +95,9 @@ def fetch(
     """Bring one file to `target` from the first of `sources` that delivers it whole; return `target`.
 
     sources: an address (http, https, file) or a local path, or a list of them: primary, then mirrors.
-    size, sha256: of the right file, in bytes and as hex, where known. Without `sha256` the first
-        download's is recorded in `<target>.sha256`, and later downloads are compared to that.
+    size, sha256: of the right file, in bytes and as hex, where known; sha256 may be its first digits only.
+        Without a whole one the first download's is recorded in `<target>.sha256`, and later downloads are
+        compared to that.
     progress: called with (bytes so far, total bytes or None) after each chunk; default: logs.
     check: called with the path of a finished file before it is accepted; raises InputError if wrong.
     attempts: consecutive tries at one address that bring nothing new before it is given up.
@@ -135,23 +140,26 @@ def verify_file(path, size: int | None = None, sha256: str | None = None, check=
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
-    fault = _Wanted(size, sha256 and sha256.lower(), "published", check).fault(path, sha256_file(path))
+    sha256 = (sha256 or "").lower()
+    whole = sha256 if len(sha256) == SHA256_DIGITS else None
+    fault = _Wanted(size, whole, "published", check, sha256).fault(path, sha256_file(path))
     if fault:
         raise InputError(f"{path}: {fault}; it is damaged or another file")
     return path
 
 
 def _wanted(target: Path, size, sha256, check) -> _Wanted:
-    if sha256:
-        return _Wanted(size, sha256.lower(), "published", check)
+    sha256 = (sha256 or "").lower()
+    if len(sha256) == SHA256_DIGITS:
+        return _Wanted(size, sha256, "published", check)
     record = _record_path(target)
     origin = f"of the first download, recorded in {record}; remove that if the new file is right"
     if not record.exists():
-        return _Wanted(size, None, origin, check)
+        return _Wanted(size, None, origin, check, sha256)
     found = re.match(r"[0-9a-fA-F]{64}\b", record.read_text(errors="replace"))
     if not found:
         raise InputError(f"{record}: expected a sha256 in hex; remove the file to record it anew")
-    return _Wanted(size, found[0].lower(), origin, check)
+    return _Wanted(size, found[0].lower(), origin, check, sha256)
 
 
 def _record_path(target: Path) -> Path:
@@ -160,7 +168,8 @@ def _record_path(target: Path) -> Path:
 
 def _record(target: Path, digest: str, wanted: _Wanted):
     if wanted.sha256 is None:
-        logging.warning("%s: no sha256 is published; recording this one: %s", target, digest)
+        part = f"only {wanted.begins}... of its sha256" if wanted.begins else "no sha256"
+        logging.warning("%s: %s is published; recording this one: %s", target, part, digest)
         with atomic_file(_record_path(target)) as partial:
             partial.write_text(f"{digest}  {target.name}\n")
 

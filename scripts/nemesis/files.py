@@ -46,6 +46,16 @@ def check_writable(folder):
         raise InputError(f"{folder}: cannot be written to; change its permissions, or use another --directory")
 
 
+def share_file(source, target) -> Path:
+    """Give the file `source` the second name `target`, as a hard link where that is possible, else as a copy."""
+    with atomic_file(target) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+    return Path(target)
+
+
 def write_csv(table, path):
     """Write a pandas table as UTF-8 CSV with a header and floats in full precision."""
     with atomic_file(path) as partial:

@@ -5,9 +5,7 @@ from pathlib import Path
 from nemesis.downloads import fetch
 from nemesis.errors import InputError
 from nemesis.milan.checkpoint import load_published
-from nemesis.probes.broden_download import read_datasets
-
-TABLE = Path(__file__).with_name("checkpoints.csv")
+from nemesis.sources import list_versions
 
 
 def fetch_checkpoint(name: str, target, table=None, **options) -> Path:
@@ -16,10 +14,10 @@ def fetch_checkpoint(name: str, target, table=None, **options) -> Path:
     `options` go to nemesis.downloads.fetch. A file counts as right when it loads as a checkpoint of MILAN (and has
     the size and sha256 of the table, where these are published). Raises InputError when no address delivers it.
     """
-    known = read_datasets(table or TABLE)
+    known = list_versions("milan", table)
     if name not in known:
         raise InputError(f"milan.captioner.name: no checkpoint '{name}'; known are {', '.join(sorted(known))}")
     row = known[name]
     spec = "milan: {captioner: {kind: checkpoint, path: PATH}}"
     advice = f"download {row.file} by hand and name it in the config: {spec}"
-    return fetch(row.sources, target, row.size, row.sha256, check=load_published, advice=advice, **options)
+    return fetch(row.addresses, target, row.size, row.sha256, check=load_published, advice=advice, **options)

@@ -1,6 +1,5 @@
 """Published networks: those of torchvision, VGG16 on Places365, ResNet50 on ImageNet."""
 
-import csv
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from nemesis.models.network import Network
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PLACES365_CLASSES = 365
-TABLE = Path(__file__).with_name("weights.csv")
 VGG_CLASSIFIER = {"fc6": "0", "fc7": "3", "fc8": "6", "fc8a": "6"}
 
 
@@ -80,21 +78,28 @@ def rename_research_names(module: torch.nn.Module, state: dict) -> dict:
 
 
 def find_source(name: str, spec: Mapping) -> Path:
-    """File spec["weights"]; InputError names the address to fetch it from when it is not there.
+    """File spec["weights"]; InputError says how to get it when it is not there.
 
-    Where weights.csv knows the file's sha256 (or how it begins), it is checked.
+    torchvision's names end in the first 8 hex digits of the file's sha256 (resnet50-0676ba61.pth): under such a
+    name it is checked.
     """
-    row = _read_table().get(_table_key(spec), {})
-    address = row.get("primary") or _ask_torchvision(_check_arch(name, spec))
-    hint = f"; fetch it from {address}" if address else ""
     if not spec.get("weights"):
-        raise InputError(f"model {name}: needs `weights:`, the path of its weight file, or `random`{hint}")
+        raise InputError(f"model {name}: needs `weights:`, the path of its weight file, or `random`{_hint(name, spec)}")
     path = Path(spec["weights"])
     if not path.is_file():
-        raise InputError(f"model {name}: no weight file {path}{hint}")
-    if row.get("sha256") and path.name == row["file"] and not sha256_file(path).startswith(row["sha256"]):
-        raise InputError(f"model {name}: {path} is damaged: its sha256 is not {row['sha256']}...{hint}")
+        raise InputError(f"model {name}: no weight file {path}{_hint(name, spec)}")
+    if path.name in _torchvision_names(name, spec):
+        digits = path.stem.rpartition("-")[2]
+        if not sha256_file(path).startswith(digits):
+            raise InputError(f"model {name}: {path} is damaged: its sha256 is not {digits}...{_hint(name, spec)}")
     return path
+
+
+def _hint(name: str, spec: Mapping) -> str:
+    if spec.get("kind") != "torchvision":
+        return "; `weights: download` fetches it"
+    addresses = _torchvision_addresses(_check_arch(name, spec))
+    return f"; fetch it from {addresses[0]}" if addresses else ""
 
 
 def _check_arch(name: str, spec: Mapping) -> str:
@@ -108,23 +113,23 @@ def _check_arch(name: str, spec: Mapping) -> str:
     return arch
 
 
-def _read_table() -> dict[str, dict[str, str]]:
-    with open(TABLE, newline="", encoding="utf-8") as stream:
-        return {row["name"]: row for row in csv.DictReader(stream)}
+def _torchvision_names(name: str, spec: Mapping) -> set[str]:
+    """Names of the files that torchvision publishes for a network."""
+    if spec.get("kind") == "vgg16_places365":
+        return set()
+    arch = "resnet50" if spec.get("kind") == "resnet50_imagenet" else _check_arch(name, spec)
+    return {address.rpartition("/")[2] for address in _torchvision_addresses(arch)}
 
 
-def _table_key(spec: Mapping) -> str:
-    kind = str(spec.get("kind", ""))
-    return f"torchvision/{spec.get('arch')}" if kind == "torchvision" else kind
-
-
-def _ask_torchvision(arch: str) -> str | None:
+def _torchvision_addresses(arch: str) -> list[str]:
+    """Where torchvision publishes weights of an architecture, the best first."""
     from torchvision import models
 
     try:
-        return models.get_model_weights(arch).DEFAULT.url
+        weights = models.get_model_weights(arch)
+        return [weights.DEFAULT.url, *(entry.url for entry in weights)]
     except (ValueError, AttributeError):
-        return None
+        return []
 
 
 def _count_classes(state: dict) -> int | None:

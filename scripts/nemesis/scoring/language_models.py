@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import urllib.parse
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ import torch
 
 from nemesis.errors import InputError
 from nemesis.files import sha256_file, sha256_json
+from nemesis.sources import Source, find_source
 
 LANGUAGE = "en"
+HUB = "https://huggingface.co"
 HUB_FILES = ["config.json", "model.safetensors", "tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json"]
 TOKENISERS = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes up an empty vocabulary
 PACKAGES = ("bert-score", "tokenizers", "torch", "transformers")
@@ -104,7 +107,7 @@ def _find_english(spec: dict) -> _Source:
     from bert_score.utils import lang2model, model2layers
 
     name = lang2model[LANGUAGE]
-    return _Source(name, _fetch_folder(name), model2layers[name], name)
+    return _Source(name, _fetch_folder(find_source(name)), model2layers[name], name)
 
 
 def _find_folder(spec: dict) -> _Source:
@@ -117,23 +120,34 @@ def _find_folder(spec: dict) -> _Source:
 _FINDERS = {"minilm": _find_minilm, "roberta-large": _find_english, "folder": _find_folder}
 
 
-def _fetch_folder(name: str) -> Path:
-    """Folder of a hub model: from the hub's cache, or else downloaded into it."""
+def _fetch_folder(source: Source) -> Path:
+    """Folder of a hub's model: from the hub's cache, or else downloaded into it from the first address that has it."""
     from huggingface_hub import snapshot_download
 
     for cached in (True, False):
-        try:
-            with _quiet():
-                folder = Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=cached))
-        except Exception as error:  # what a network raises differs from library to library
-            logging.info("%s: %s", name, error)
-            continue
-        if _weight_files(folder):
-            return folder
+        for address in source.addresses[:1] if cached else source.addresses:
+            endpoint, name = _split_address(address)
+            options = {"revision": source.version, "allow_patterns": HUB_FILES, "local_files_only": cached}
+            try:
+                with _quiet():
+                    folder = Path(snapshot_download(name, endpoint=endpoint, **options))
+            except Exception as error:  # what a network raises differs from library to library
+                logging.info("%s: %s", address, error)
+                continue
+            if _weight_files(folder):
+                return folder
+    name = source.name
     raise InputError(
         f"milan.scorer: {name} is not in the model hub's cache and cannot be downloaded (is there a network?);"
         " run once with one, or use kind: minilm, or kind: folder with a copy"
     )
+
+
+def _split_address(address: str) -> tuple[str | None, str]:
+    """Hub and repository of an address; None for the library's own hub, which HF_ENDPOINT can replace."""
+    parts = urllib.parse.urlsplit(address)
+    hub = f"{parts.scheme}://{parts.netloc}"
+    return None if hub == HUB else hub, parts.path.strip("/")
 
 
 def _check_folder(folder: Path):
