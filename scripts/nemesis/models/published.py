@@ -12,6 +12,7 @@ from nemesis.models.network import Network
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_CLASSES = 1000
 PLACES365_CLASSES = 365
 VGG_CLASSIFIER = {"fc6": "0", "fc7": "3", "fc8": "6", "fc8a": "6"}
 
@@ -25,8 +26,11 @@ def make_torchvision(name: str, spec: Mapping, state: dict) -> Network:
     from torchvision import models
 
     arch = _check_arch(name, spec)
-    classes = spec.get("num_classes") or _count_classes(state)
-    module = models.get_model(arch, weights=None, **({"num_classes": int(classes)} if classes else {}))
+    given = spec.get("num_classes")
+    module = models.get_model(arch, weights=None, **({"num_classes": int(given)} if given else {}))
+    found = None if given else _count_classes(module, state)
+    if found:
+        module = models.get_model(arch, weights=None, num_classes=found)
     mean, std = spec.get("mean", IMAGENET_MEAN), spec.get("std", IMAGENET_STD)
     return Network(name, module, tuple(mean), tuple(std), name_vgg_layers(module))
 
@@ -38,7 +42,7 @@ def make_vgg16_places365(name: str, spec: Mapping, state: dict) -> Network:
 
 def make_resnet50(name: str, spec: Mapping, state: dict) -> Network:
     """ResNet50 (1000 classes); its layers conv1 and layer1 ... layer4 are module paths as they are."""
-    return make_torchvision(name, {**spec, "arch": "resnet50"}, state)
+    return make_torchvision(name, {"num_classes": IMAGENET_CLASSES, **spec, "arch": "resnet50"}, state)
 
 
 def name_vgg_layers(module: torch.nn.Module) -> dict[str, str]:
@@ -132,7 +136,9 @@ def _torchvision_addresses(arch: str) -> list[str]:
         return []
 
 
-def _count_classes(state: dict) -> int | None:
-    """Rows of the last matrix or kernel among the weights."""
-    layers = [tensor for key, tensor in state.items() if key.endswith("weight") and tensor.ndim >= 2]
-    return layers[-1].shape[0] if layers else None
+def _count_classes(module: torch.nn.Module, state: dict) -> int | None:
+    """Outputs of the last layer among the weights where they are not the module's; `state` can be in any order."""
+    layers = [name for name, part in module.named_modules() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)]
+    last = state.get(f"{layers[-1]}.weight")
+    differs = last is not None and len(last) != len(module.get_submodule(layers[-1]).weight)
+    return len(last) if differs else None
