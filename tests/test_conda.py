@@ -50,6 +50,8 @@ class Deployment:
         environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
         environment |= {"PATH": os.pathsep.join(path), "UV": find_uv()}
         environment |= {"PYTHON{}{}".format(*sys.version_info): sys._base_executable}
+        if not share_device(self.folder.parent):
+            environment["UV_LINK_MODE"] = "symlink"  # three copies of torch take 15 GB
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else every job compiles torch anew
         done = subprocess.run(
             [self.python, *command[1:]],
@@ -79,6 +81,12 @@ def find_uv() -> str:
     """Path of uv: in this Python's environment, or on the PATH."""
     beside = Path(sys.executable).with_name("uv")
     return str(beside) if beside.exists() else shutil.which("uv") or pytest.skip("uv is not installed")
+
+
+def share_device(folder: Path) -> bool:
+    """Can uv link files of its cache into this folder?"""
+    cache = subprocess.run([find_uv(), "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    return os.stat(cache).st_dev == os.stat(folder).st_dev
 
 
 @pytest.fixture(scope="module")
