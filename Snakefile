@@ -12,6 +12,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/files_common.smk"
 include: "rules/downloads.smk"
 include: "rules/probes.smk"
 include: "rules/models.smk"

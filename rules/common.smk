@@ -19,7 +19,6 @@ from nemesis.errors import InputError
 from nemesis.files import check_writable
 from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
-from nemesis.sources import find_source
 
 try:
     where = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
@@ -124,43 +123,6 @@ def attacked_layers(path):
         for layer, found in zip(extraction.layers, layer_paths(extraction, path))
         if wanted == "all" or layer in wanted
     ]
-
-
-def find_probe_index(wildcards):
-    """The index.csv of a probe's folder in Broden's layout."""
-    spec = config["probes"][wildcards.probe]
-    if spec["kind"] == "minibroden":
-        return f"results/probes/{wildcards.probe}/broden/index.csv"
-    if spec["kind"] == "download":
-        return f"results/downloads/{spec['version']}/index.csv"
-    return if_there(Path(spec["path"]) / "index.csv")
-
-
-def if_there(path):
-    """A file or folder of the user's; without it there are dry runs only."""
-    return str(path) if Path(path).exists() else []
-
-
-def find_model_files(wildcards):
-    """The files behind a model, the user's own or downloaded: weights and loader."""
-    spec = config["models"][wildcards.model]
-    if spec.get("weights") == "download":
-        return weights_path(spec["kind"])
-    files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
-    return [path for path in files if path and path != "random" and Path(path).exists()]
-
-
-def weights_path(kind):
-    """Where the downloaded weights of a kind of network lie."""
-    return f"results/downloads/{kind}/{find_source(kind).file}"
-
-
-def model_spec(wildcards):
-    """A model's entry in the config, with the path of its weights where they are downloaded."""
-    spec = config["models"][wildcards.model]
-    if spec.get("weights") != "download":
-        return spec
-    return spec | {"weights": weights_path(spec["kind"])}
 
 
 def find_attack_files(wildcards):
