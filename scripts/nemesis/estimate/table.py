@@ -1,0 +1,46 @@
+"""An estimate as text."""
+
+from nemesis.estimate.cost import Estimate, Line, show_bytes, show_hours
+from nemesis.estimate.rates import Rates
+
+COLUMNS = ("stage", "jobs", "GPU h", "CPU h", "disk GB", "temp GB", "host GB", "device GB")
+
+
+def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
+    """The table by stage, totals, and where the rates and sizes come from."""
+    rows = [_row(line) for line in found.lines]
+    names = ("gpu", "cpu", "disk", "temporary", "host", "device")
+    shown = [show_hours(found.total(name)) for name in names[:2]] + [
+        show_bytes(found.total(name)) for name in names[2:]
+    ]
+    total = ("total (memory: largest)", f"{int(found.total('jobs'))}", *shown)
+    rows = [COLUMNS, *rows, total]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
+    lines = [
+        "  ".join(_align(cell, width, place) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    text = [f"{where}: what it will cost from nothing (nothing was downloaded or computed)", "", lines[0], rule]
+    text += [*lines[1:-1], rule, lines[-1], ""]
+    text += [f"probe {note}" for note in found.notes]
+    text += [f"network rates: {rates.name()}; what runs on the processor: {_host(rates)}"]
+    if any(not line.priced for line in found.lines):
+        text.append("* only the start of its jobs is counted: no rate of its work was measured")
+    text.append("Hours are of one GPU, or of one core. Every attacked unit is taken to use its whole budget of images.")
+    return text
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    hours = [show_hours(value) if value else "" for value in (line.gpu, line.cpu)]
+    sizes = [show_bytes(value) if value else "" for value in (line.disk, line.temporary, line.host, line.device)]
+    return (line.family + ("" if line.priced else " *"), str(line.jobs), *hours, *sizes)
+
+
+def _align(cell: str, width: int, place: int) -> str:
+    return cell.rjust(width) if place else cell.ljust(width)
+
+
+def _host(rates: Rates) -> str:
+    row = rates.find("start", "cpu")[0]
+    return f"{row.name} ({row.basis}, {row.date})"

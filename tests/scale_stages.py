@@ -1,0 +1,409 @@
+"""The stages that `make scale` measures: the library's own functions on made-up data at VGG16's real shapes.
+
+Each function gets a Place and returns {"seconds": ..., "amount": ...}; it runs in a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE, LABEL_SIDE, GRID = 224, 112, 14
+LAYERS = {
+    "conv1_2": (64, 224, 224),
+    "conv2_2": (128, 112, 112),
+    "conv3_3": (256, 56, 56),
+    "conv4_3": (512, 28, 28),
+    "conv5_3": (512, 14, 14),
+}
+# Concepts by category, 1,197 in all as in Broden, and how likely an image has a plane or a label of it.
+CATEGORIES = {"color": 11, "object": 527, "part": 180, "material": 32, "scene": 400, "texture": 47}
+PLANES = (("color", 1.0), ("object", 0.7), ("object", 0.2), ("part", 0.4), ("part", 0.2), ("material", 0.4))
+SCALARS = (("scene", 0.6), ("texture", 0.1))
+SETTINGS = {"quantile": 0.005, "threshold": "exact", "iou": "published", "min_iou": 0.04, "dtype": "float16"}
+SEED, BATCH, TASKS, REPLICATES = 0, 16, 8, 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a measurement works: a folder, a layer's name ("" where it has none), a number of images, a device."""
+
+    folder: Path
+    layer: str
+    images: int
+    device: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return LAYERS[self.layer]
+
+    @property
+    def batch(self) -> int:
+        return min(BATCH, self.images)
+
+    @property
+    def maps(self) -> Path:
+        return self.folder / f"{self.layer}.zarr"
+
+    def open(self):
+        """The made-up probe, its concepts, and the device."""
+        from nemesis.devices import choose_device
+        from nemesis.dissection.dissect import load_concepts
+        from nemesis.probes.probe import open_probe
+
+        probe = open_probe(self.folder / "probe.zarr")
+        return probe, load_concepts(self.folder / "concepts.csv", probe), choose_device(self.device)
+
+
+def clock(work) -> float:
+    import torch
+
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+# --- made-up data ---------------------------------------------------------------------------------
+
+
+def make_probe(place: Place) -> dict:
+    """A probe of random images, with blocks of concepts of which few are frequent."""
+    from nemesis.probes.probe import Rows, write_arrays
+    from nemesis.stores import write_store
+
+    rng = np.random.default_rng(SEED)
+    names = list(CATEGORIES)
+    first = dict(zip(names, 1 + np.cumsum([0, *list(CATEGORIES.values())[:-1]]), strict=True))
+
+    def draw(category: str, size) -> np.ndarray:
+        rank = np.minimum(rng.zipf(1.3, size) - 1, CATEGORIES[category] - 1)
+        return (first[category] + rank).astype(np.uint16)
+
+    def decode(start, stop, pool):
+        count = stop - start
+        labels = np.zeros((count, len(PLANES), GRID, GRID), np.uint16)
+        for plane, (category, share) in enumerate(PLANES):
+            there = rng.random(count) < share
+            few = draw(category, (count, 4))  # concepts of an image
+            cells = np.take_along_axis(few, rng.integers(0, 4, (count, GRID * GRID)), axis=1)
+            labels[there, plane] = cells.reshape(count, GRID, GRID)[there]
+        labels = labels.repeat(LABEL_SIDE // GRID, axis=2).repeat(LABEL_SIDE // GRID, axis=3)
+        return rng.integers(0, 256, (count, 3, SIDE, SIDE), dtype=np.uint8), labels
+
+    plane_category = np.tile(np.array([names.index(category) for category, _ in PLANES], np.uint8), (place.images, 1))
+    present = np.stack([rng.random(place.images) < share for _, share in SCALARS], axis=1)
+    scalars = np.stack([draw(category, place.images) for category, _ in SCALARS], axis=1) * present
+    scalar_category = np.tile(np.array([names.index(category) for category, _ in SCALARS], np.uint8), (place.images, 1))
+    images = [f"{number:06d}.png" for number in range(place.images)]
+    sizes = ((SIDE, SIDE), (LABEL_SIDE, LABEL_SIDE))
+    rows = Rows(images, [""] * place.images, *sizes, plane_category, scalars.astype(np.uint16), scalar_category)
+    seconds = clock(lambda: _write(write_store, place, names, rows, decode, write_arrays))
+    lines = ["number,name,category,frequency,coverage"]
+    numbers = [(first[name] + rank, name) for name in names for rank in range(CATEGORIES[name])]
+    lines += [f"{number},{name}-{number},{name},1,0.1" for number, name in numbers]
+    (place.folder / "concepts.csv").write_text("\n".join(lines) + "\n")
+    return {"seconds": seconds, "amount": place.images}
+
+
+def _write(write_store, place, names, rows, decode, write_arrays):
+    with write_store(place.folder / "probe.zarr", categories=names) as group:
+        write_arrays(group, rows, decode)
+
+
+def make_maps(shape, images: int):
+    """Maps (B, U, h, w) as after a ReLU: blobs, strong in few images, so that few images hold a unit's mask."""
+    import torch
+    import torch.nn.functional as F
+
+    generator = torch.Generator().manual_seed(SEED)
+    units, height, width = shape
+    blobs = torch.randn(images, units, 7, 7, generator=generator)
+    gain = torch.empty(images, units, 1, 1).exponential_(generator=generator) ** 2
+    return F.interpolate(blobs, size=(height, width), mode="bilinear").relu_().mul_(gain)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def store(place: Place) -> dict:
+    """Storing the maps of a layer, less the time in which the stand-in for the network makes them."""
+    import torch
+
+    from nemesis.dissection.extract import ImageSource, extract_activations
+
+    probe, _, device = place.open()
+    pool, spent, calls = make_maps(place.shape, place.batch), [], []
+
+    def run(images):
+        start = time.perf_counter()
+        calls.append(0)
+        found = torch.roll(pool, len(calls), dims=1)[: len(images)]
+        spent.append(time.perf_counter() - start)
+        return {place.layer: found}
+
+    source = ImageSource(np.arange(place.images), probe.names[: place.images], probe.images)
+    targets = {place.layer: place.maps}
+    seconds = clock(lambda: extract_activations(run, source, targets, SETTINGS["dtype"], place.batch, device))
+    return {"seconds": seconds - sum(spent), "amount": place.images * place.shape[0]}
+
+
+def read_maps(place: Place) -> dict:
+    """Reading the stored maps, as every stage after extraction does."""
+    from nemesis.dissection.stored import open_maps
+    from nemesis.stores import blocks
+
+    maps = open_maps(place.maps)
+
+    def read_all():
+        for start, stop in blocks(maps.count, maps.block):
+            maps.read(slice(start, stop))
+
+    return {"seconds": clock(read_all), "amount": maps.units * maps.count}
+
+
+def thresholds(place: Place) -> dict:
+    from nemesis.dissection.thresholds import write_thresholds
+
+    path = place.folder / f"{place.layer}-thresholds.csv"
+    seconds = clock(lambda: write_thresholds(place.maps, path, SETTINGS["quantile"], SETTINGS["threshold"]))
+    return {"seconds": seconds, "amount": place.images * place.shape[0]}
+
+
+def tally(place: Place) -> dict:
+    return _dissect(place, 0)
+
+
+def run(place: Place) -> dict:
+    """Thresholds and counts of the probe resampled, as for the null churn; noise at a fraction costs the same."""
+    found = _dissect(place, REPLICATES)
+    without = _dissect(place, 0)
+    return {"seconds": max(found["seconds"] - without["seconds"], 1e-6), "amount": REPLICATES * found["amount"]}
+
+
+def _dissect(place: Place, replicates: int) -> dict:
+    from nemesis.dissection.layers import write_dissection
+
+    probe, concepts, device = place.open()
+    outputs = {
+        "dissection": place.folder / f"{place.layer}.csv",
+        "null_churn": place.folder / f"{place.layer}-null.csv",
+    }
+    outputs["tally"] = place.folder / f"{place.layer}-tally.zarr" / "zarr.json"
+    settings = SETTINGS | {"null_replicates": replicates}
+    limits = place.folder / f"{place.layer}-thresholds.csv"
+    seconds = clock(lambda: write_dissection(place.maps, limits, probe, concepts, device, settings, SEED, outputs))
+    return {"seconds": seconds, "amount": place.images * place.shape[0]}
+
+
+def open_layer(place: Place):
+    """The layer as an attack opens it."""
+    from nemesis.corruption.layers import open_layer as open_it
+
+    names = {"clean": f"{place.layer}.csv", "thresholds": f"{place.layer}-thresholds.csv", "concepts": "concepts.csv"}
+    names |= {"tally": f"{place.layer}-tally.zarr/zarr.json", "maps": f"{place.layer}.zarr/zarr.json"}
+    files = {name: place.folder / path for name, path in (names | {"probe": "probe.zarr/zarr.json"}).items()}
+    return open_it(SimpleNamespace(**files), SimpleNamespace(device=place.device, settings=SETTINGS), place.layer)
+
+
+def redissect(place: Place) -> dict:
+    """Dissecting TASKS units again after a fiftieth of the images changed, twice each."""
+    from nemesis.corruption.redissect import Change
+
+    layer = open_layer(place)
+    images = np.arange(0, place.images, 50)
+    maps = make_maps((1, *place.shape[1:]), len(images))[:, 0].half().numpy()
+    changes = [Change(unit, images, maps) for unit in range(TASKS) for _ in range(2)]
+    return {"seconds": clock(lambda: layer.redissect(changes)), "amount": len(changes) * place.images}
+
+
+def noise(place: Place) -> dict:
+    from nemesis.corruption.noisy import noisy_images
+
+    probe, _, _ = place.open()
+    source = noisy_images(probe, "gaussian", 0.05, 1.0, SEED, "lossless")
+
+    def load_all():
+        for start in range(0, place.images, BATCH):
+            source.load(start, min(start + BATCH, place.images))
+
+    return {"seconds": clock(load_all), "amount": place.images}
+
+
+def make_plan(place: Place, rows: int):
+    """A plan of TASKS units and so many rows, with made-up labels as sources."""
+    from nemesis.corruption.plan import Plan
+    from nemesis.corruption.targets import Task
+
+    tasks = [Task(unit, 12, 0, -1) for unit in range(TASKS)]
+    task = np.sort(np.arange(rows) % TASKS)
+    image = np.concatenate([np.arange((task == one).sum()) for one in range(TASKS)])
+    return Plan(tasks, image, task, image, image // 64, np.ones(TASKS))
+
+
+def poison_row(place: Place) -> dict:
+    """What an attack does beside the network: load, weigh regions, round, store."""
+    import torch
+
+    class Nudge:
+        """Stands in for PGD."""
+
+        device = torch.device("cpu")
+
+        def __call__(self, images, objective, radius):
+            return (images + torch.randint(-6, 7, images.shape) / 255).clamp_(0, 1)
+
+    seconds = clock(lambda: _poison(place, Nudge(), place.images))
+    return {"seconds": seconds, "amount": place.images}
+
+
+def _poison(place: Place, attack, rows: int):
+    from nemesis.corruption.layers import CHUNK_BYTES
+    from nemesis.corruption.poison import Subject, attack_rows
+    from nemesis.corruption.poisoned import write_poison
+
+    probe, _, _ = place.open()
+    holder = SimpleNamespace(maps=SimpleNamespace(shape=(place.shape[0], probe.count, *place.shape[1:])))
+    subject = Subject(probe, holder, np.zeros(place.shape[0]), "segmentation", "equation7")
+    plan = make_plan(place, rows)
+    attacked = attack_rows(attack, plan, subject, np.full(rows, 6.0), place.batch)
+    chunk = CHUNK_BYTES // (3 * SIDE * SIDE)
+    write_poison(place.folder / "poison.zarr", plan, probe.size, 6.0, attacked, False, chunk)
+
+
+def show_row(place: Place) -> dict:
+    """What showing poisoned images does beside the network: read, measure, and the control by noise."""
+    import torch
+
+    from nemesis.corruption.poisoned import open_poison
+    from nemesis.corruption.rows import poisoned_images, random_images, show_rows
+
+    class Reader:
+        """Stands in for the network."""
+
+        device = torch.device("cpu")
+
+        def read(self, images):
+            return {place.layer: torch.zeros(len(images), *place.shape)}
+
+    probe, _, _ = place.open()
+    poison = open_poison(place.folder / "poison.zarr")
+    options = {"dtype": np.float16, "batch": BATCH}
+
+    def show():
+        span = slice(0, len(poison.image))
+        arguments = (Reader(), place.layer, poison, span, probe)
+        show_rows(*arguments, poisoned_images(poison, "lossless"), **options)
+        show_rows(*arguments, random_images(6.0, SEED, "lossless"), **options, measure=False)
+
+    return {"seconds": clock(show), "amount": len(poison.image)}
+
+
+def copy_row(place: Place) -> dict:
+    """Joining two shards of poisoned images."""
+    from nemesis.corruption.poisoned import join_poison, open_poison
+
+    rows = 2 * len(open_poison(place.folder / "poison.zarr").image)
+    shards = [place.folder / "poison.zarr"] * 2
+    return {"seconds": clock(lambda: join_poison(shards, place.folder / "joined.zarr")), "amount": rows}
+
+
+def open_network(place: Place, pad: bool = True):
+    """VGG16 with random weights, read at the layer."""
+    from nemesis.models.network import LayerReader
+    from nemesis.models.registry import build_network
+
+    network = build_network("vgg16_places365", {"kind": "vgg16_places365", "weights": "random"})
+    return LayerReader(network, [place.layer], place.open()[2], pad_to=place.batch if pad else 0)
+
+
+def forward(place: Place) -> dict:
+    import torch
+
+    images = torch.randint(0, 256, (place.batch, 3, SIDE, SIDE), dtype=torch.uint8)
+    with open_network(place) as reader, torch.inference_mode():
+        reader.read(images)
+        seconds = clock(lambda: [reader.read(images) for _ in range(place.images // place.batch)])
+    return {"seconds": seconds, "amount": place.images // place.batch * place.batch}
+
+
+def extract(place: Place) -> dict:
+    """Extraction with the network itself."""
+    from nemesis.dissection.extract import ImageSource, extract_activations
+
+    probe, _, device = place.open()
+    source = ImageSource(np.arange(place.images), probe.names[: place.images], probe.images)
+    targets = {place.layer: place.folder / "extracted.zarr"}
+    with open_network(place) as reader:
+        seconds = clock(lambda: extract_activations(reader.read, source, targets, "float16", place.batch, device))
+    return {"seconds": seconds, "amount": place.images}
+
+
+def attack(place: Place) -> dict:
+    """One step of PGD with the network itself, and everything around it; `amount` are images and steps."""
+    from nemesis.corruption.attack import UnitPGD
+
+    with open_network(place, pad=False) as reader:
+        seconds = clock(lambda: _poison(place, UnitPGD(reader, place.layer, steps=1), place.images))
+    return {"seconds": seconds, "amount": place.images}
+
+
+def decode(place: Place) -> dict:
+    """Decoding a probe in Broden's layout, at 224 px."""
+    from nemesis.probes.minibroden import make_minibroden
+    from nemesis.probes.probe import prepare_probe
+
+    make_minibroden(place.folder / "broden", images=place.images, size=SIDE)
+    out = place.folder / "decoded"
+    seconds = clock(lambda: prepare_probe(place.folder / "broden", out / "probe.zarr", out / "concepts.csv"))
+    return {"seconds": seconds, "amount": place.images}
+
+
+def start(place: Place) -> dict:
+    """What every job costs before it works: reading the workflow, and the imports of an attack."""
+    command = [sys.executable, "-m", "snakemake", "all", "--dry-run", "--snakefile", ROOT / "Snakefile"]
+    command += ["--directory", place.folder, "--configfile", ROOT / "config.yaml", "--quiet", "all"]
+    found = [command, [sys.executable, "-c", "import nemesis.corruption.layers, nemesis.corruption.attack"]]
+    seconds = clock(lambda: [subprocess.run(list(map(str, part)), check=True, capture_output=True) for part in found])
+    import nemesis.corruption.attack
+    import nemesis.corruption.layers  # noqa: F401
+
+    return {"seconds": seconds, "amount": 1}
+
+
+STAGES = (make_probe, store, read_maps, thresholds, tally, run, redissect, noise, poison_row, show_row, copy_row)
+STAGES += (forward, extract, attack, decode, start)
+BY_NAME = {stage.__name__: stage for stage in STAGES}
+
+
+def main(name: str, folder: str, layer: str, images: str, device: str):
+    """Run one stage and print what it took, as one line of JSON."""
+    import torch
+
+    from nemesis.job import job
+
+    place = Place(Path(folder), layer, int(images), device)
+    with job(place.folder / "stage.log", 1):
+        found = BY_NAME[name](place)
+    found["peak_mb"] = peak_mb()
+    found["device_mb"] = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
+    print(json.dumps(found))
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, MB (1e6 bytes); unlike getrusage's, none of the parent's."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError("/proc/self/status has no VmHWM; run on Linux")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
