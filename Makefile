@@ -3,8 +3,10 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 ARGS ?=
+CONFIG ?= config.yaml
+RATES ?=
 
-.PHONY: demo test bench screenshots lint format clean lock
+.PHONY: demo test bench estimate scale screenshots lint format clean lock
 
 demo: .venv/ready ## set up, then run the main job on the embedded default
 	$(BIN)/snakemake --cores $(CORES) --quiet rules $(ARGS)
@@ -16,6 +18,12 @@ bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes
 	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python tests/bench_designed.py
 	PYTHONPATH=scripts $(BIN)/python tests/bench_milan.py
+
+estimate: .venv/ready ## what CONFIG=... will cost: jobs, hours, disk and memory; RATES=h100: on such a GPU
+	@PYTHONPATH=scripts $(BIN)/python -m nemesis.estimate $(CONFIG) $(RATES)
+
+scale: .venv/ready ## measure rates at the paper's scale; rewrites docs/scale.* and the rates of `make estimate`
+	PYTHONPATH=scripts $(BIN)/python tests/bench_scale.py $(ARGS)
 
 screenshots: .venv/ready ## pictures of the report for the README; needs Chromium and a finished `make demo`
 	PYTHONPATH=tests $(BIN)/python tests/screenshots.py results/report/index.html docs

@@ -19,7 +19,20 @@ from pathlib import Path
 from scale_tables import MEASUREMENTS, write_documents
 
 ROOT = Path(__file__).resolve().parents[1]
-COLUMNS = ("stage", "layer", "images", "amount", "seconds", "peak_mb", "device_mb", "device", "name", "torch", "date")
+COLUMNS = (
+    "stage",
+    "layer",
+    "images",
+    "amount",
+    "seconds",
+    "cpu_seconds",
+    "peak_mb",
+    "device_mb",
+    "device",
+    "name",
+    "torch",
+    "date",
+)
 COUNTS = {
     "conv1_2": (64, 128),
     "conv2_2": (128, 256),
@@ -75,8 +88,8 @@ def list_measurements(counts: dict, quick: bool):
     yield "decode", "", 4 if quick else 128, "apart"
     for images in sorted({number for numbers in counts.values() for number in numbers}):
         yield "make_probe", "", images, f"probe-{images}"
-        for layer in counts:
-            if images in counts[layer]:
+        for layer, wanted in counts.items():
+            if images in wanted:
                 yield from ((stage, layer, images, f"probe-{images}") for stage in STORED)
     place = f"probe-{max(number for numbers in counts.values() for number in numbers)}"
     for stage in ("noise", "poison_row", "show_row", "copy_row"):

@@ -61,14 +61,19 @@ class Place:
         return probe, load_concepts(self.folder / "concepts.csv", probe), choose_device(self.device)
 
 
-def clock(work) -> float:
+def clock(work) -> dict[str, float]:
+    """Seconds on the wall, and of this process's threads on a core: fewer where the machine did something else."""
     import torch
 
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+
+
+def less(taken: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {name: max(taken[name] - other[name], 1e-6) for name in ("seconds", "cpu_seconds")}
 
 
 # --- made-up data ---------------------------------------------------------------------------------
@@ -105,12 +110,12 @@ def make_probe(place: Place) -> dict:
     images = [f"{number:06d}.png" for number in range(place.images)]
     sizes = ((SIDE, SIDE), (LABEL_SIDE, LABEL_SIDE))
     rows = Rows(images, [""] * place.images, *sizes, plane_category, scalars.astype(np.uint16), scalar_category)
-    seconds = clock(lambda: _write(write_store, place, names, rows, decode, write_arrays))
+    taken = clock(lambda: _write(write_store, place, names, rows, decode, write_arrays))
     lines = ["number,name,category,frequency,coverage"]
     numbers = [(first[name] + rank, name) for name in names for rank in range(CATEGORIES[name])]
     lines += [f"{number},{name}-{number},{name},1,0.1" for number, name in numbers]
     (place.folder / "concepts.csv").write_text("\n".join(lines) + "\n")
-    return {"seconds": seconds, "amount": place.images}
+    return taken | {"amount": place.images}
 
 
 def _write(write_store, place, names, rows, decode, write_arrays):
@@ -140,19 +145,18 @@ def store(place: Place) -> dict:
     from nemesis.dissection.extract import ImageSource, extract_activations
 
     probe, _, device = place.open()
-    pool, spent, calls = make_maps(place.shape, place.batch), [], []
+    pool, spent = make_maps(place.shape, place.batch), []
 
     def run(images):
-        start = time.perf_counter()
-        calls.append(0)
-        found = torch.roll(pool, len(calls), dims=1)[: len(images)]
-        spent.append(time.perf_counter() - start)
-        return {place.layer: found}
+        turned = []
+        spent.append(clock(lambda: turned.append(torch.roll(pool, len(spent), dims=1))))
+        return {place.layer: turned[0][: len(images)]}
 
     source = ImageSource(np.arange(place.images), probe.names[: place.images], probe.images)
     targets = {place.layer: place.maps}
-    seconds = clock(lambda: extract_activations(run, source, targets, SETTINGS["dtype"], place.batch, device))
-    return {"seconds": seconds - sum(spent), "amount": place.images * place.shape[0]}
+    taken = clock(lambda: extract_activations(run, source, targets, SETTINGS["dtype"], place.batch, device))
+    made = {name: sum(part[name] for part in spent) for name in taken}
+    return less(taken, made) | {"amount": place.images * place.shape[0]}
 
 
 def read_maps(place: Place) -> dict:
@@ -166,15 +170,15 @@ def read_maps(place: Place) -> dict:
         for start, stop in blocks(maps.count, maps.block):
             maps.read(slice(start, stop))
 
-    return {"seconds": clock(read_all), "amount": maps.units * maps.count}
+    return clock(read_all) | {"amount": maps.units * maps.count}
 
 
 def thresholds(place: Place) -> dict:
     from nemesis.dissection.thresholds import write_thresholds
 
     path = place.folder / f"{place.layer}-thresholds.csv"
-    seconds = clock(lambda: write_thresholds(place.maps, path, SETTINGS["quantile"], SETTINGS["threshold"]))
-    return {"seconds": seconds, "amount": place.images * place.shape[0]}
+    taken = clock(lambda: write_thresholds(place.maps, path, SETTINGS["quantile"], SETTINGS["threshold"]))
+    return taken | {"amount": place.images * place.shape[0]}
 
 
 def tally(place: Place) -> dict:
@@ -185,7 +189,7 @@ def run(place: Place) -> dict:
     """Thresholds and counts of the probe resampled, as for the null churn; noise at a fraction costs the same."""
     found = _dissect(place, REPLICATES)
     without = _dissect(place, 0)
-    return {"seconds": max(found["seconds"] - without["seconds"], 1e-6), "amount": REPLICATES * found["amount"]}
+    return less(found, without) | {"amount": REPLICATES * found["amount"]}
 
 
 def _dissect(place: Place, replicates: int) -> dict:
@@ -199,8 +203,8 @@ def _dissect(place: Place, replicates: int) -> dict:
     outputs["tally"] = place.folder / f"{place.layer}-tally.zarr" / "zarr.json"
     settings = SETTINGS | {"null_replicates": replicates}
     limits = place.folder / f"{place.layer}-thresholds.csv"
-    seconds = clock(lambda: write_dissection(place.maps, limits, probe, concepts, device, settings, SEED, outputs))
-    return {"seconds": seconds, "amount": place.images * place.shape[0]}
+    taken = clock(lambda: write_dissection(place.maps, limits, probe, concepts, device, settings, SEED, outputs))
+    return taken | {"amount": place.images * place.shape[0]}
 
 
 def open_layer(place: Place):
@@ -221,7 +225,7 @@ def redissect(place: Place) -> dict:
     images = np.arange(0, place.images, 50)
     maps = make_maps((1, *place.shape[1:]), len(images))[:, 0].half().numpy()
     changes = [Change(unit, images, maps) for unit in range(TASKS) for _ in range(2)]
-    return {"seconds": clock(lambda: layer.redissect(changes)), "amount": len(changes) * place.images}
+    return clock(lambda: layer.redissect(changes)) | {"amount": len(changes) * place.images}
 
 
 def noise(place: Place) -> dict:
@@ -234,7 +238,7 @@ def noise(place: Place) -> dict:
         for start in range(0, place.images, BATCH):
             source.load(start, min(start + BATCH, place.images))
 
-    return {"seconds": clock(load_all), "amount": place.images}
+    return clock(load_all) | {"amount": place.images}
 
 
 def make_plan(place: Place, rows: int):
@@ -260,8 +264,8 @@ def poison_row(place: Place) -> dict:
         def __call__(self, images, objective, radius):
             return (images + torch.randint(-6, 7, images.shape) / 255).clamp_(0, 1)
 
-    seconds = clock(lambda: _poison(place, Nudge(), place.images))
-    return {"seconds": seconds, "amount": place.images}
+    taken = clock(lambda: _poison(place, Nudge(), place.images))
+    return taken | {"amount": place.images}
 
 
 def _poison(place: Place, attack, rows: int):
@@ -303,7 +307,7 @@ def show_row(place: Place) -> dict:
         show_rows(*arguments, poisoned_images(poison, "lossless"), **options)
         show_rows(*arguments, random_images(6.0, SEED, "lossless"), **options, measure=False)
 
-    return {"seconds": clock(show), "amount": len(poison.image)}
+    return clock(show) | {"amount": len(poison.image)}
 
 
 def copy_row(place: Place) -> dict:
@@ -312,7 +316,7 @@ def copy_row(place: Place) -> dict:
 
     rows = 2 * len(open_poison(place.folder / "poison.zarr").image)
     shards = [place.folder / "poison.zarr"] * 2
-    return {"seconds": clock(lambda: join_poison(shards, place.folder / "joined.zarr")), "amount": rows}
+    return clock(lambda: join_poison(shards, place.folder / "joined.zarr")) | {"amount": rows}
 
 
 def open_network(place: Place, pad: bool = True):
@@ -330,8 +334,8 @@ def forward(place: Place) -> dict:
     images = torch.randint(0, 256, (place.batch, 3, SIDE, SIDE), dtype=torch.uint8)
     with open_network(place) as reader, torch.inference_mode():
         reader.read(images)
-        seconds = clock(lambda: [reader.read(images) for _ in range(place.images // place.batch)])
-    return {"seconds": seconds, "amount": place.images // place.batch * place.batch}
+        taken = clock(lambda: [reader.read(images) for _ in range(place.images // place.batch)])
+    return taken | {"amount": place.images // place.batch * place.batch}
 
 
 def extract(place: Place) -> dict:
@@ -342,8 +346,8 @@ def extract(place: Place) -> dict:
     source = ImageSource(np.arange(place.images), probe.names[: place.images], probe.images)
     targets = {place.layer: place.folder / "extracted.zarr"}
     with open_network(place) as reader:
-        seconds = clock(lambda: extract_activations(reader.read, source, targets, "float16", place.batch, device))
-    return {"seconds": seconds, "amount": place.images}
+        taken = clock(lambda: extract_activations(reader.read, source, targets, "float16", place.batch, device))
+    return taken | {"amount": place.images}
 
 
 def attack(place: Place) -> dict:
@@ -351,8 +355,8 @@ def attack(place: Place) -> dict:
     from nemesis.corruption.attack import UnitPGD
 
     with open_network(place, pad=False) as reader:
-        seconds = clock(lambda: _poison(place, UnitPGD(reader, place.layer, steps=1), place.images))
-    return {"seconds": seconds, "amount": place.images}
+        taken = clock(lambda: _poison(place, UnitPGD(reader, place.layer, steps=1), place.images))
+    return taken | {"amount": place.images}
 
 
 def decode(place: Place) -> dict:
@@ -362,8 +366,8 @@ def decode(place: Place) -> dict:
 
     make_minibroden(place.folder / "broden", images=place.images, size=SIDE)
     out = place.folder / "decoded"
-    seconds = clock(lambda: prepare_probe(place.folder / "broden", out / "probe.zarr", out / "concepts.csv"))
-    return {"seconds": seconds, "amount": place.images}
+    taken = clock(lambda: prepare_probe(place.folder / "broden", out / "probe.zarr", out / "concepts.csv"))
+    return taken | {"amount": place.images}
 
 
 def start(place: Place) -> dict:
@@ -371,11 +375,11 @@ def start(place: Place) -> dict:
     command = [sys.executable, "-m", "snakemake", "all", "--dry-run", "--snakefile", ROOT / "Snakefile"]
     command += ["--directory", place.folder, "--configfile", ROOT / "config.yaml", "--quiet", "all"]
     found = [command, [sys.executable, "-c", "import nemesis.corruption.layers, nemesis.corruption.attack"]]
-    seconds = clock(lambda: [subprocess.run(list(map(str, part)), check=True, capture_output=True) for part in found])
+    taken = clock(lambda: [subprocess.run(list(map(str, part)), check=True, capture_output=True) for part in found])
     import nemesis.corruption.attack
     import nemesis.corruption.layers  # noqa: F401
 
-    return {"seconds": seconds, "amount": 1}
+    return taken | {"amount": 1}
 
 
 STAGES = (make_probe, store, read_maps, thresholds, tally, run, redissect, noise, poison_row, show_row, copy_row)

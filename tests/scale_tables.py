@@ -1,4 +1,4 @@
-"""From the measurements of `make scale` (docs/scale.csv) to the rates of `make estimate` and the tables of docs/scale.md."""
+"""From what `make scale` measured (docs/scale.csv) to the rates of `make estimate` and the tables of docs/scale.md."""
 
 import csv
 import re
@@ -59,7 +59,7 @@ def write_documents(measurements: Path = MEASUREMENTS, rates: Path = rate_table.
 
 
 def read_measurements(path: Path = MEASUREMENTS) -> list[dict]:
-    numbers = ("images", "amount", "seconds", "peak_mb", "device_mb")
+    numbers = ("images", "amount", "seconds", "cpu_seconds", "peak_mb", "device_mb")
     with open(path, newline="", encoding="utf-8") as stream:
         return [row | {name: float(row[name]) for name in numbers} for row in csv.DictReader(stream)]
 
