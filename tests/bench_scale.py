@@ -2,7 +2,8 @@
 
 `make scale` measures on this machine (some 20 quiet minutes on two cores) and rewrites docs/scale.csv, the tables
 of docs/scale.md and the rates of `make estimate`. `--quick` takes few images and writes nothing unless `--out` says
-where. Each measurement runs in a process of its own, on one thread.
+where. Each measurement runs in a process of its own, on one thread; with `--quick` all run in this one, so that their
+memory says nothing.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scale_stages import Place, measure
 from scale_tables import MEASUREMENTS, write_documents
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +72,8 @@ def measure_all(folder: Path, options):
     counts = QUICK if options.quick else COUNTS
     for stage, layer, images, place in list_measurements(counts, options.quick):
         (folder / place).mkdir(exist_ok=True)
-        found = run_apart(stage, folder / place, layer, images, options.device)
+        run = run_here if options.quick else run_apart
+        found = run(stage, folder / place, layer, images, options.device)
         row = {"stage": stage, "layer": layer, "images": images} | found | about
         print(
             f"{stage:<12} {layer:<8} {images:>6} images {found['seconds']:9.2f} s {found['peak_mb']:7.0f} MB",
@@ -108,6 +111,10 @@ def run_apart(stage: str, folder: Path, layer: str, images: int, device: str) ->
     if done.returncode:
         raise SystemExit(f"bench_scale: {stage} of {layer or 'no layer'}, {images} images failed, see above")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_here(stage: str, folder: Path, layer: str, images: int, device: str) -> dict:
+    return measure(stage, Place(folder, layer, images, device))
 
 
 def describe_machine(device: str) -> dict:

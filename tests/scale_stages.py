@@ -3,6 +3,7 @@
 Each function gets a Place and returns {"seconds": ..., "amount": ...}; it runs in a process of its own.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -319,13 +320,18 @@ def copy_row(place: Place) -> dict:
     return clock(lambda: join_poison(shards, place.folder / "joined.zarr")) | {"amount": rows}
 
 
+@functools.cache
+def build_vgg16():
+    from nemesis.models.registry import build_network
+
+    return build_network("vgg16_places365", {"kind": "vgg16_places365", "weights": "random"})
+
+
 def open_network(place: Place, pad: bool = True):
     """VGG16 with random weights, read at the layer."""
     from nemesis.models.network import LayerReader
-    from nemesis.models.registry import build_network
 
-    network = build_network("vgg16_places365", {"kind": "vgg16_places365", "weights": "random"})
-    return LayerReader(network, [place.layer], place.open()[2], pad_to=place.batch if pad else 0)
+    return LayerReader(build_vgg16(), [place.layer], place.open()[2], pad_to=place.batch if pad else 0)
 
 
 def forward(place: Place) -> dict:
@@ -387,18 +393,24 @@ STAGES += (forward, extract, attack, decode, start)
 BY_NAME = {stage.__name__: stage for stage in STAGES}
 
 
-def main(name: str, folder: str, layer: str, images: str, device: str):
-    """Run one stage and print what it took, as one line of JSON."""
+def measure(name: str, place: Place) -> dict:
+    """Run one stage: seconds, amount, and this process's peak memory."""
     import torch
+
+    found = BY_NAME[name](place)
+    device = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
+    return found | {"peak_mb": peak_mb(), "device_mb": device}
+
+
+def main(name: str, folder: str, layer: str, images: str, device: str):
+    """Run one stage as a job runs, and print what it took as one line of JSON."""
+    import torch  # noqa: F401 - before the job limits its threads
 
     from nemesis.job import job
 
     place = Place(Path(folder), layer, int(images), device)
     with job(place.folder / "stage.log", 1):
-        found = BY_NAME[name](place)
-    found["peak_mb"] = peak_mb()
-    found["device_mb"] = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
-    print(json.dumps(found))
+        print(json.dumps(measure(name, place)))
 
 
 def peak_mb() -> float:

@@ -170,7 +170,8 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
     budget = budget_images(designed["max_fraction"], probe.images)
     for layer in attacked_layers(designed, site).values():
         host, device = prices.memory("attack", layer), attack_bytes(site, layer)
-        again = {"gpu": True, "host": prices.memory("redissect", layer), "device": forward_bytes(site, layer)}
+        again = {"gpu": True, "host": _redissect_bytes(config, prices, site, layer)}
+        again["device"] = forward_bytes(site, layer)
         for design in list_designs(config):
             tasks, rows = _rows(designed, layer, design.mode, budget)
             steps = designed["steps"] if design.method == "pgd" else 1
@@ -188,7 +189,7 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
         if "minimum_epsilon" in designed:
             tasks, rows = _rows(designed, layer, "untargeted", budget)
             rounds = 1 + math.ceil(math.log2(designed["minimum_epsilon"]["highest"]))
-            seconds = rows * 0.0 + prices.step(layer, designed["steps"] * rows) + prices.forward(layer, rows)
+            seconds = prices.step(layer, designed["steps"] * rows) + prices.forward(layer, rows)
             seconds += prices.images("poison_row", probe, rows)
             seconds = rounds * (seconds + _redissect(prices, site, layer, tasks))
             pairs = len(designed["methods"]) * len(designed["masks"])
@@ -245,6 +246,12 @@ def _count(units, of: int) -> int:
 
 def _redissect(prices: Prices, site: Site, layer: LayerWork, changes: float) -> float:
     return prices.maps("redissect", layer, changes, site.probe.images)
+
+
+def _redissect_bytes(config: dict, prices: Prices, site: Site, layer: LayerWork) -> float:
+    """Host memory: all maps of one unit, and their bit patterns as 64-bit numbers while they are counted."""
+    unit = site.probe.images * math.prod(layer.shape[1:])
+    return prices.memory("redissect", layer) + unit * (_itemsize(config) + 8)
 
 
 def _itemsize(config: dict) -> int:
