@@ -16,8 +16,8 @@ if CAPTIONER_IS_TRAINED:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=grow(8000),
+            runtime=grow(240),
         params:
             captioner=MILAN["captioner"],
             milan={
@@ -53,8 +53,8 @@ if CAPTIONER_IS_TRAINED:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=grow(4000),
+            runtime=grow(60),
         params:
             scorer=MILAN["scorer"],
             device=config["device"],
@@ -81,8 +81,8 @@ if MILAN and not CAPTIONER_IS_TRAINED:
             "../envs/milan.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=240,
+            mem_mb=grow(4000),
+            runtime=grow(240),
         params:
             captioner=MILAN["captioner"],
             # Not an output: Snakemake would delete it before a retry.
@@ -111,8 +111,8 @@ if MILAN:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=grow(4000),
+            runtime=grow(60),
         params:
             threshold=MILAN["threshold"],
             scorer=MILAN["scorer"],

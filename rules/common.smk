@@ -19,6 +19,7 @@ from nemesis.errors import InputError
 from nemesis.files import check_writable
 from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
+from nemesis.resources import grow
 
 try:
     where = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"

@@ -23,8 +23,8 @@ for extraction in EXTRACTIONS if NOISES else []:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=grow(8000),
+            runtime=grow(240),
         params:
             model=extraction.model,
             spec=config["models"][extraction.model],
@@ -71,8 +71,8 @@ for extraction in DISSECTED if NOISES else []:
         threads: 1
         resources:
             gpu=GPU,
-            mem_mb=4000,
-            runtime=240,
+            mem_mb=grow(4000, per_gb=20),
+            runtime=grow(240, per_gb=4),
         params:
             layers=extraction.layers,
             units=extraction.units,

@@ -29,8 +29,8 @@ rule poison_images:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=grow(8000, per_gb=20),
+        runtime=grow(720, per_gb=4),
     params:
         **RUN,
         units=choose_units,
@@ -58,8 +58,8 @@ if SHARDS > 1:
             "../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=60,
+            mem_mb=grow(2000),
+            runtime=grow(60),
         params:
             code=code_hash("gather_poison"),
         script:
@@ -89,8 +89,8 @@ rule dissect_designed:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=grow(8000, per_gb=20),
+        runtime=grow(240, per_gb=2),
     params:
         **RUN,
         storage=DESIGNED.get("storage"),
@@ -117,8 +117,8 @@ rule compare_storage:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=grow(8000, per_gb=20),
+        runtime=grow(240, per_gb=2),
     params:
         **RUN,
         storages=DESIGNED.get("compare_storage", {}).get("kinds"),
@@ -144,8 +144,8 @@ rule measure_collateral:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=grow(8000, per_gb=20),
+        runtime=grow(240, per_gb=2),
     params:
         **RUN,
         storage=DESIGNED.get("storage"),
@@ -175,8 +175,8 @@ rule minimum_epsilon:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=grow(8000, per_gb=20),
+        runtime=grow(720, per_gb=4),
     params:
         **RUN,
         units=choose_units,

@@ -25,8 +25,8 @@ for extraction in EXTRACTIONS:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=grow(8000),
+            runtime=grow(240),
         params:
             model=extraction.model,
             spec=config["models"][extraction.model],
@@ -53,8 +53,8 @@ rule compute_thresholds:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grow(2000),
+        runtime=grow(60, per_gb=1),
     params:
         settings={key: config["dissection"][key] for key in ("quantile", "threshold")},
         code=code_hash("compute_thresholds"),
@@ -84,8 +84,8 @@ rule dissect:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grow(4000, per_gb=20),
+        runtime=grow(120, per_gb=2),
     params:
         settings=config["dissection"],
         device=config["device"],

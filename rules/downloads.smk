@@ -13,8 +13,8 @@ rule download_broden:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=grow(1000),
+        runtime=grow(240),
     params:
         # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
         archive="results/downloads/{version}.zip",

@@ -25,8 +25,8 @@ for extraction, layers in DESCRIBED:
             "../envs/data.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=grow(4000),
+            runtime=grow(60, per_gb=1),
         params:
             **EXEMPLARS,
             layers=layers,
@@ -67,8 +67,8 @@ for extraction, layers in DESCRIBED:
                 "../envs/data.yaml"
             threads: 1
             resources:
-                mem_mb=4000,
-                runtime=60,
+                mem_mb=grow(4000),
+                runtime=grow(60, per_gb=1),
             params:
                 **EXEMPLARS,
                 layers=layers,
@@ -102,8 +102,8 @@ if EXEMPLAR_DESIGNS:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=8000,
-            runtime=720,
+            mem_mb=grow(8000),
+            runtime=grow(720),
         params:
             **RUN,
             designed={
@@ -136,8 +136,8 @@ if EXEMPLAR_DESIGNS:
             "../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=grow(4000),
+            runtime=grow(60),
         params:
             **EXEMPLARS,
             designed={name: POISONING[name] for name in ("images", "counts", "storage")},
@@ -166,8 +166,8 @@ if EXEMPLAR_DESIGNS:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=grow(8000),
+            runtime=grow(240),
         params:
             **RUN,
             designed={name: POISONING[name] for name in ("images", "counts", "storage")},

@@ -27,8 +27,8 @@ for extraction, layers in DESCRIBED:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=grow(8000),
+            runtime=grow(240),
         params:
             **DECODING,
             code=code_hash("describe_milan"),
@@ -60,8 +60,8 @@ for extraction, layers in DESCRIBED:
             threads: config["threads"]
             resources:
                 gpu=GPU,
-                mem_mb=8000,
-                runtime=240,
+                mem_mb=grow(8000),
+                runtime=grow(240),
             params:
                 **DECODING,
                 code=code_hash("describe_milan"),
@@ -87,8 +87,8 @@ for extraction, layers in DESCRIBED:
         threads: config["threads"]
         resources:
             gpu=GPU,
-            mem_mb=4000,
-            runtime=120,
+            mem_mb=grow(4000),
+            runtime=grow(120),
         params:
             scorer=MILAN["scorer"],
             device=config["device"],

@@ -20,8 +20,8 @@ if MILAN_TABLES:
             "../envs/plots.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=15,
+            mem_mb=grow(2000),
+            runtime=grow(15),
         params:
             places=describe_places(PLACES),
             noises=describe_places(NOISE_PLACES, "kind", "std"),
@@ -58,8 +58,8 @@ if MILAN_TABLES:
             "../envs/plots.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=15,
+            mem_mb=grow(2000),
+            runtime=grow(15),
         params:
             candidates=describe_places(
                 CHANGED_PLACES,
@@ -91,8 +91,8 @@ if MILAN:
             "../envs/plots.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=15,
+            mem_mb=grow(2000),
+            runtime=grow(15),
         params:
             places=describe_places(PLACES, "labelled"),
             min_iou=config["dissection"]["min_iou"],

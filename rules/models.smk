@@ -15,8 +15,8 @@ rule prepare_model:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=grow(4000),
+        runtime=grow(15),
     params:
         spec=model_spec,
         code=code_hash("prepare_model"),
@@ -43,8 +43,8 @@ rule train_tinyvgg:
         "../envs/torch.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=grow(4000),
+        runtime=grow(30),
     params:
         spec=lambda wildcards: config["models"][wildcards.model],
         seed=config["seed"],

@@ -17,8 +17,8 @@ rule make_minibroden:
         "../envs/data.yaml"
     threads: 2
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grow(1000),
+        runtime=grow(10),
     params:
         images=lambda wildcards: config["probes"][wildcards.probe]["images"],
         size=lambda wildcards: config["probes"][wildcards.probe]["size"],
@@ -46,8 +46,8 @@ rule prepare_probe:
         "../envs/data.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=grow(2000),
+        runtime=grow(120),
     params:
         spec=lambda wildcards: config["probes"][wildcards.probe],
         code=code_hash("prepare_probe"),
@@ -75,8 +75,8 @@ rule prepare_folder:
         "../envs/data.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=grow(2000),
+        runtime=grow(120),
     params:
         spec=lambda wildcards: config["probes"][wildcards.probe],
         listing=lambda wildcards, input: list(map(fingerprint, input)),

@@ -12,8 +12,8 @@ rule show_units:
         "../envs/plots.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grow(4000),
+        runtime=grow(120),
     params:
         units=choose_units,
         min_iou=config["dissection"]["min_iou"],
@@ -60,8 +60,8 @@ rule write_report:
         "../envs/plots.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grow(4000),
+        runtime=grow(120),
     params:
         layers=REPORTED,
         probes=list(dict.fromkeys(place["probe"] for place in REPORTED)),

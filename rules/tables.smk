@@ -55,8 +55,8 @@ rule plot_tables:
         "../envs/plots.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=grow(2000),
+        runtime=grow(15),
     params:
         experiments=[vars(extraction) for extraction in DISSECTED],
         noises=[(noise.name, noise.kind, noise.std) for noise in NOISES],
@@ -106,8 +106,8 @@ if DESIGNS:
             "../envs/plots.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=15,
+            mem_mb=grow(2000),
+            runtime=grow(15),
         params:
             attacks={
                 "experiments": ATTACKED,
@@ -154,8 +154,8 @@ if DESIGNS:
             "../envs/plots.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=15,
+            mem_mb=grow(2000),
+            runtime=grow(15),
         params:
             place=[ATTACKED[0][name] for name in ("probe", "model")]
             + [ATTACKED[0]["layers"][-1]],
