@@ -59,7 +59,11 @@ class Node:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        """How commands find this SLURM instead of the machine's own."""
+        return {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
 
     def call(self, *command: str) -> str:
         """What a command prints; AssertionError with its complaint when it fails or hangs."""
@@ -111,12 +115,15 @@ def why_not() -> str:
 def running_node(folder: Path):
     """Yield a SLURM of one node; its processes end with the block."""
     node = Node(folder)
-    for name in ("state", "spool", "munge"):
+    for name in ("state", "spool", "munge", "bin"):
         (folder / name).mkdir()
     (folder / "munge").chmod(0o711)
     settings = SETTINGS.format(user=getpass.getuser(), folder=folder, ports=free_ports(2))
     (folder / "slurm.conf").write_text(settings)
     (folder / "gres.conf").write_text("NodeName=localhost Name=gpu File=/dev/null,/dev/zero\n")  # no real GPUs
+    # The executor's jobs call srun without SLURM_CONF.
+    (folder / "bin" / "srun").write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+    (folder / "bin" / "srun").chmod(0o755)
     try:
         start_munge(folder)
         node.call("slurmctld", "-i")
