@@ -1,11 +1,11 @@
 """The workflow on a real SLURM of one node: the same files as locally, and what fails is sent again with more."""
 
 import shutil
-from pathlib import Path
+import sys
 
 import pytest
 from slurm_node import running_node, wait_until, why_not
-from workflow_runs import LITE, NOISE, ROOT, UNTARGETED, Ended, Place, assert_same, new_place
+from workflow_runs import LITE, NOISE, ROOT, UNTARGETED, Ended, Place, assert_same, new_place, start_stopped
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 # The test's cluster keeps no accounts, and its jobs are short: it is asked often.
@@ -64,17 +64,31 @@ def test_the_same_files_as_locally(node, workflow, finished, tmp_path):
 def test_a_job_over_its_memory_is_sent_again_with_more_and_gpus_are_shared_out(node, tmp_path):
     workflow = tmp_path / "workflow"
     shutil.copytree(ROOT / "profiles", workflow / "profiles")
-    import sys
-
     text = SMALL.format(scripts=str(ROOT / "scripts"), python=sys.executable)
     (workflow / "Snakefile").write_text(text)
     place = new_place(tmp_path / "place", workflow)
     ended = send(node, place)
     assert ended.code == 0, ended.text
     assert (place.folder / "asked").read_text().split() == ["1000", "2000"]
-    assert "OUT_OF_MEMORY" in ended.text
+    assert "exceeded memory limit" in (node.folder / "slurmd.log").read_text()
     assert {(place.folder / f"gpu-{n}").read_text().strip() for n in (0, 1)} == {"0", "1"}
 
 
-def test_a_node_that_dies_in_the_middle(node, workflow, finished, tmp_path):
-    pass
+def test_a_node_that_dies_in_the_middle(node, finished, tmp_path, monkeypatch):
+    """SLURM runs the job again when the node is back, from its start, and snakemake goes on."""
+    for name, value in node.environment.items():
+        monkeypatch.setenv(name, value)
+    place = finished.place.copied(tmp_path / "place")
+    stores = [f"{LITE}/{layer}/clean/activations.zarr" for layer in ("blocks.2", "blocks.4")]
+    place.remove(*stores)
+    targets = [f"{LITE}/{layer}/clean/dissection.csv" for layer in ("blocks.2", "blocks.4")]
+    stopped = start_stopped(place, stores[1:], *options(place, *targets))
+    node.cut_power()
+    stopped.let_go()
+    assert not place.exists(stores[1])
+    wait_until(lambda: "RUNNING" not in node.call("squeue", "-h", "-o", "%T"), 60)
+    node.start_slurmd()
+    assert stopped.snakemake.wait(timeout=240) == 0, (place.folder / "run.log").read_text()
+    assert place.rests() == []
+    for pattern in ("**/*.csv", f"{LITE.removeprefix('results/')}/*/clean/*.zarr/**/*"):
+        assert_same(place.bytes_of(pattern), finished.place.bytes_of(pattern))

@@ -1,0 +1,48 @@
+"""What jobs ask for: more at each attempt, more for larger layers."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nemesis.resources import count_gb, grow
+from nemesis.stores import add_array, write_store
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Two stores of maps: (3, 5, 7, 7) float16 and (2, 5, 4, 4) float32, by their zarr.json."""
+    for name, shape, dtype in (("a", (3, 5, 7, 7), np.float16), ("b", (2, 5, 4, 4), np.float32)):
+        with write_store(tmp_path / name) as group:
+            add_array(group, "maps", shape, dtype, "UPhw", "1")
+    return [str(tmp_path / name / "zarr.json") for name in "ab"]
+
+
+def test_more_at_each_attempt():
+    assert [grow(4000)({}, attempt) for attempt in (1, 2, 3)] == [4000, 8000, 12000]
+
+
+def test_bytes_of_the_maps(stores):
+    assert count_gb(stores) == (3 * 5 * 49 * 2 + 2 * 5 * 16 * 4) / 1e9
+    assert count_gb(stores[0]) == 3 * 5 * 49 * 2 / 1e9
+
+
+def test_more_for_larger_layers(stores):
+    per_gb = round(1e9)  # so that a byte counts 1
+    job = SimpleNamespace(maps=stores[0])
+    assert [grow(100, per_gb)({}, job, attempt) for attempt in (1, 2)] == [100 + 1470, 2 * (100 + 1470)]
+
+
+def test_no_maps_count_nothing(tmp_path):
+    with write_store(tmp_path / "tops.zarr"):
+        pass
+    assert count_gb(str(tmp_path / "tops.zarr" / "zarr.json")) == 0
+    assert grow(100, 5)({}, SimpleNamespace(probe="x"), 1) == 100
+
+
+def test_maps_that_are_not_made_yet(tmp_path):
+    """Snakemake takes this error for 'not known yet' if it names the input."""
+    missing = str(tmp_path / "maps.zarr" / "zarr.json")
+    with pytest.raises(FileNotFoundError) as error:
+        grow(100, 5)({}, SimpleNamespace(maps=missing), 1)
+    assert error.value.filename == missing
