@@ -59,6 +59,9 @@ def test_the_same_files_as_locally(node, workflow, finished, tmp_path):
     expected = finished.place.bytes_of("**/*.csv")
     assert_same(found, {name: expected[name] for name in found})
     assert place.rests() == []
+    # The size of the layers' maps is not known before they are stored; each job is asked anew before it is sent.
+    asked = [line.split() for line in node.call("squeue", "--states=all", "-h", "-o", "%k %m %l").splitlines()]
+    assert ["rule_dissect_wildcards_drawn_lite_blocks.4", "4001M", "2:01:00"] in asked
 
 
 def test_a_job_over_its_memory_is_sent_again_with_more_and_gpus_are_shared_out(node, tmp_path):
@@ -80,8 +83,8 @@ def test_a_node_that_dies_in_the_middle(node, finished, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     place = finished.place.copied(tmp_path / "place")
     stores = [f"{LITE}/{layer}/clean/activations.zarr" for layer in ("blocks.2", "blocks.4")]
-    place.remove(*stores)
-    targets = [f"{LITE}/{layer}/clean/dissection.csv" for layer in ("blocks.2", "blocks.4")]
+    targets = [f"{LITE}/{layer}/clean/thresholds.csv" for layer in ("blocks.2", "blocks.4")]
+    place.remove(*stores, *targets)
     stopped = start_stopped(place, stores[1:], *options(place, *targets))
     node.cut_power()
     stopped.let_go()
