@@ -33,7 +33,7 @@ MEMORY = {
 # (156 TFLOP/s, 2.0 TB/s) are checked against a published rate below.
 H100_FLOPS, H100_BYTES = 494e12, 3.35e12
 A100_FLOPS, A100_BYTES, A100_TRAINING = 156e12, 2.04e12, 938
-SHARE_FLOPS, SHARE_BYTES, TALLY_SPEEDUP = 0.2, 0.5, 20
+SHARE_FLOPS, SHARE_BYTES, TALLY_SPEEDUP = 0.25, 0.75, 20
 H100 = f"{SHARE_FLOPS:.0%} of 494 TFLOP/s (TF32) and {SHARE_BYTES:.0%} of 3.35 TB/s"
 GRID = {
     "device": "cuda",
@@ -99,8 +99,11 @@ def derive_rates(rows: list[dict]) -> list[dict]:
             add(f"{stage}_flops", SHARE_FLOPS * H100_FLOPS, "FLOP/s", **gpu)
             add(f"{stage}_traffic", SHARE_BYTES * H100_BYTES, "bytes/s", **gpu)
         for layer in layers_of(rows, "tally"):
-            seconds = 1 / rate(last["read_maps", layer]) + 1 / rate(last["tally", layer]) / TALLY_SPEEDUP
-            add("tally", 1 / seconds, "unit-images/s", layer, **gpu)
+            read, whole, run = (1 / rate(last[stage, layer]) for stage in ("read_maps", "tally", "run"))
+            counting = max(whole - read, 0.0)  # of pixels, which a GPU does; the rest is the processor's
+            add("tally", 1 / (read + counting / TALLY_SPEEDUP), "unit-images/s", layer, **gpu)
+            more = max(run - counting, 0.0) + counting / TALLY_SPEEDUP
+            add("run", 1 / more, "unit-images/s", layer, **gpu)
     return found
 
 
@@ -248,21 +251,24 @@ def show_device(sites: list[Site]) -> str:
     return markdown(["layer", "batch", "extraction GB", "attack GB"], lines)
 
 
-def grid_hours(config, sites, prices: Prices) -> dict[str, tuple[float, float]]:
-    """GPU hours and core hours of each family over the grid, without the start of jobs."""
+def grid_hours(config, sites, prices: Prices) -> dict[str, tuple[float, float, float]]:
+    """Hours of each family over the grid, without the start of jobs: the network's, those of one core while a job holds
+    the GPU, and those of one core alone.
+    """
     found: dict = {}
     for part in list_work(config, sites, prices):
-        gpu, cpu = found.get(part.family, (0.0, 0.0))
-        hours = part.seconds / 3600
-        found[part.family] = (gpu + hours, cpu) if part.gpu else (gpu, cpu + hours)
+        before = found.get(part.family, (0.0, 0.0, 0.0))
+        now = (part.network, part.seconds if part.gpu else 0.0, 0.0 if part.gpu else part.seconds)
+        found[part.family] = tuple(old + new / 3600 for old, new in zip(before, now, strict=True))
     return found
 
 
 def show_grid(config, sites, prices: Prices) -> str:
     hours = grid_hours(config, sites, prices)
-    lines = [[family, *(f"{value:.2f}" if value else "" for value in pair)] for family, pair in hours.items()]
-    lines.append(["**total**", *(f"**{sum(pair[place] for pair in hours.values()):.1f}**" for place in (0, 1))])
-    return markdown(["stage", "GPU hours", "core hours"], lines) + "\n\n" + _show_attack(sites, prices)
+    lines = [[family, *(f"{value:.2f}" if value else "" for value in part)] for family, part in hours.items()]
+    lines.append(["**total**", *(f"**{sum(part[place] for part in hours.values()):.1f}**" for place in range(3))])
+    header = ["stage", "GPU hours in the network", "core hours while the GPU is held", "other core hours"]
+    return markdown(header, lines) + "\n\n" + _show_attack(sites, prices)
 
 
 def _show_attack(sites, prices: Prices) -> str:

@@ -121,11 +121,11 @@ def test_device_memory_is_below_the_papers(grid):
     assert len(sizes) == 9 and max(sizes) < DEVICE_LIMIT
 
 
-def test_the_grid_costs_less_than_a_day(grid):
+def test_the_networks_part_of_the_grid_takes_less_than_a_day(grid):
     config, sites = grid
     hours = grid_hours(config, sites, Prices(load_rates("h100")))
     assert {"extract_activations", "dissect", "extract_noisy", "poison_images", "dissect_designed"} <= set(hours)
-    assert sum(gpu for gpu, _ in hours.values()) < HOURS_LIMIT
+    assert 0 < sum(network for network, *_ in hours.values()) < HOURS_LIMIT
 
 
 def test_hours_of_the_attack_by_hand(grid):
@@ -134,6 +134,6 @@ def test_hours_of_the_attack_by_hand(grid):
     prices = Prices(load_rates("h100"))
     layer = sites[0].layers["conv5_3"]
     rows = 50 * 6330 * 3 * 2  # units, a tenth of the images, eps, modes
-    seconds = rows * 10 * 2 * (layer.flops / (0.2 * 494e12) + layer.traffic / (0.5 * 3.35e12))
+    seconds = rows * 10 * 2 * (layer.flops / (0.25 * 494e12) + layer.traffic / (0.75 * 3.35e12))
     assert 10 * prices.step(layer, rows) == pytest.approx(seconds, rel=1e-3)
     assert math.isclose(layer.flops, 30.69e9, rel_tol=1e-3)

@@ -211,12 +211,15 @@ class TestCost:
         assert line(found, "plot_tables").cpu == pytest.approx(1 / 3600)
 
     def test_table(self):
-        lines = [Line("extract_activations", 2, gpu=1.5, disk=2.5e9, host=3e9, priced=True), Line("plot", 1, cpu=0.25)]
+        lines = [
+            Line("extract_activations", 2, gpu=1.5, network=1.25, disk=2.5e9, host=3e9, priced=True),
+            Line("plot", 1, cpu=0.25),
+        ]
         text = show_estimate(Estimate(lines, ["drawn: 100 images"]), one_rate(), "my.yaml")
         row = next(part for part in text if part.startswith("extract_activations"))
-        assert row.split() == ["extract_activations", "2", "1.50", "2.5", "3.0"]
+        assert row.split() == ["extract_activations", "2", "1.50", "1.25", "2.5", "3.0"]
         total = next(part for part in text if part.startswith("total"))
-        assert total.split()[-7:] == ["3", "1.50", "0.25", "2.5", "0.0", "3.0", "0.0"]
+        assert total.split()[-8:] == ["3", "1.50", "0.25", "1.25", "2.5", "0.0", "3.0", "0.0"]
         assert any(part.startswith("plot *") for part in text)
         assert "probe drawn: 100 images" in text
 

@@ -16,7 +16,8 @@ from nemesis.estimate.work import Prices, Site, list_work
 
 @dataclass(frozen=True)
 class Line:
-    """What one family of rules costs. gpu, cpu: hours during which its jobs hold the GPU, or a processor core.
+    """What one family of rules costs. gpu, cpu: hours during which its jobs hold the GPU, or a processor core;
+    network: those of them in passes of the network.
 
     disk, temporary, host, device: bytes; the last two of one job. priced: False where only the jobs' start is known.
     """
@@ -24,6 +25,7 @@ class Line:
     family: str
     jobs: int
     gpu: float = 0.0
+    network: float = 0.0
     cpu: float = 0.0
     disk: float = 0.0
     temporary: float = 0.0
@@ -69,12 +71,14 @@ def estimate(config: dict, sites: list[Site], jobs: Mapping[str, int], rates: Ra
     for family, count in jobs.items():
         parts = [part for part in work if part.family == family]
         on_gpu = rates.device != "cpu" and any(part.gpu for part in parts)
-        hours = sum(part.seconds for part in parts) / 3600 + count * start
+        network = sum(part.network for part in parts) / 3600
+        hours = sum(part.seconds for part in parts) / 3600 + network + count * start
         lines.append(
             Line(
                 family,
                 count,
                 hours if on_gpu else 0.0,
+                network,
                 0.0 if on_gpu else hours,
                 sum(part.disk for part in parts),
                 sum(part.temporary for part in parts),

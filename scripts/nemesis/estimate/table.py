@@ -3,14 +3,14 @@
 from nemesis.estimate.cost import Estimate, Line, show_bytes, show_hours
 from nemesis.estimate.rates import Rates
 
-COLUMNS = ("stage", "jobs", "GPU h", "CPU h", "disk GB", "temp GB", "host GB", "device GB")
+COLUMNS = ("stage", "jobs", "GPU h", "CPU h", "network h", "disk GB", "temp GB", "host GB", "device GB")
 
 
 def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
     """The table by stage, totals, and where the rates and sizes come from."""
     rows = [_row(line) for line in found.lines]
-    names = ("gpu", "cpu", "disk", "temporary", "host", "device")
-    shown = [show_hours(found.total(name)) for name in names[:2]] + [
+    names = ("gpu", "cpu", "network", "disk", "temporary", "host", "device")
+    shown = [show_hours(found.total(name)) for name in names[:3]] + [
         show_bytes(found.total(name)) for name in names[2:]
     ]
     total = ("total (memory: largest)", f"{int(found.total('jobs'))}", *shown)
@@ -27,12 +27,13 @@ def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
     text += [f"network rates: {rates.name()}; what runs on the processor: {_host(rates)}"]
     if any(not line.priced for line in found.lines):
         text.append("* only the start of its jobs is counted: no rate of its work was measured")
-    text.append("Hours are of one GPU, or of one core. Every attacked unit is taken to use its whole budget of images.")
+    text.append("GPU h: hours that jobs hold a GPU, with one core working beside it; CPU h: of one core; network h: of")
+    text.append("either, the passes of the network. Every attacked unit is taken to use its whole budget of images.")
     return text
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    hours = [show_hours(value) if value else "" for value in (line.gpu, line.cpu)]
+    hours = [show_hours(value) if value else "" for value in (line.gpu, line.cpu, line.network)]
     sizes = [show_bytes(value) if value else "" for value in (line.disk, line.temporary, line.host, line.device)]
     return (line.family + ("" if line.priced else " *"), str(line.jobs), *hours, *sizes)
 

@@ -20,13 +20,15 @@ LABELLED = 0.5  # share of a layer's units that have a label, for collateral
 
 @dataclass(frozen=True)
 class Work:
-    """A part of a family's work. seconds: without starting jobs. gpu: a job holds the GPU meanwhile.
+    """A part of a family's work. network: seconds in passes of the network; seconds: of all else, on one core, without
+    starting jobs. gpu: a job holds the GPU meanwhile.
 
     disk: bytes that stay; temporary: bytes that are removed again; host, device: bytes of memory at a time.
     """
 
     family: str
     seconds: float = 0.0
+    network: float = 0.0
     gpu: bool = False
     disk: float = 0.0
     temporary: float = 0.0
@@ -128,9 +130,10 @@ def _explain(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
     images, deepest = site.probe.images, deepest_layer(site)
     kept = sum(_kept_bytes(config, site, layer) for layer in site.layers.values())
     stored = [layer for layer in site.layers.values() if not is_streamed(config, site, layer)]
-    seconds = prices.forward(deepest, images) + sum(prices.maps("store", x, x.shape[0], images) for x in stored)
+    seconds = sum(prices.maps("store", layer, layer.shape[0], images) for layer in stored)
     host = max(prices.memory("extract", layer) for layer in site.layers.values())
-    yield Work("extract_activations", seconds, True, kept, host=host, device=forward_bytes(site, deepest))
+    memory = {"host": host, "device": forward_bytes(site, deepest)}
+    yield Work("extract_activations", seconds, prices.forward(deepest, images), True, kept, **memory)
     for layer in site.layers.values():
         units = layer.shape[0]
         seconds = prices.maps("thresholds", layer, units, images)
@@ -138,8 +141,8 @@ def _explain(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
         if site.extraction.dissected:
             seconds = prices.maps("tally", layer, units, images)
             seconds += config["dissection"]["null_replicates"] * prices.maps("run", layer, units, images)
-            seconds += prices.forward(layer, images) if is_streamed(config, site, layer) else 0
-            yield Work("dissect", seconds, True, host=prices.memory("tally", layer))
+            network = prices.forward(layer, images) if is_streamed(config, site, layer) else 0.0
+            yield Work("dissect", seconds, network, True, host=prices.memory("tally", layer))
 
 
 def _noise(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -147,21 +150,21 @@ def _noise(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
     images = round(max(noise["fractions"]) * site.probe.images)
     for _ in list_noises(config):
         draws, runs = len(noise["seeds"]), len(noise["seeds"]) * len(noise["fractions"])
-        seconds = prices.forward(deepest, images) + prices.images("noise", site.probe, images)
+        seconds, network = prices.images("noise", site.probe, images), prices.forward(deepest, images)
         stored = [layer for layer in site.layers.values() if not is_streamed(config, site, layer)]
         seconds += sum(prices.maps("store", layer, layer.shape[0], images) for layer in stored)
         space = sum(_kept_bytes(config, site, layer) for layer in site.layers.values()) * max(noise["fractions"])
         host = max(prices.memory("extract", layer) for layer in site.layers.values())
         device = forward_bytes(site, deepest)
-        yield Work("extract_noisy", draws * seconds, True, temporary=draws * space, host=host, device=device)
+        memory = {"temporary": draws * space, "host": host, "device": device}
+        yield Work("extract_noisy", draws * seconds, draws * network, True, **memory)
         if site.extraction.dissected:
             layers = site.layers.values()
             seconds = sum(runs * prices.maps("run", x, x.shape[0], site.probe.images) for x in layers)
-            seconds += sum(
-                prices.forward(x, site.probe.images + draws * images) for x in layers if is_streamed(config, site, x)
-            )
+            shown = site.probe.images + draws * images
+            network = sum(prices.forward(layer, shown) for layer in layers if is_streamed(config, site, layer))
             host = max(prices.memory("tally", layer) for layer in site.layers.values())
-            yield Work("dissect_noise", seconds, True, host=host)
+            yield Work("dissect_noise", seconds, network, True, host=host)
 
 
 def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -175,39 +178,38 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
         for design in list_designs(config):
             tasks, rows = _rows(designed, layer, design.mode, budget)
             steps = designed["steps"] if design.method == "pgd" else 1
-            seconds = steps * prices.step(layer, rows) + prices.images("poison_row", probe, rows)
+            seconds, network = prices.images("poison_row", probe, rows), steps * prices.step(layer, rows)
             disk = rows * 3 * math.prod(probe.size)
             shards = disk if designed.get("shards", 1) > 1 else 0
-            yield Work("poison_images", seconds, True, disk + shards, host=host, device=device)
+            yield Work("poison_images", seconds, network, True, disk + shards, host=host, device=device)
             if shards:
                 yield Work("gather_poison", prices.images("copy_row", probe, rows))
-            seconds = prices.forward(layer, 2 * rows) + prices.images("show_row", probe, rows)
+            seconds = prices.images("show_row", probe, rows)
             seconds += _redissect(prices, site, layer, tasks * (3 + len(designed["budgets"])))
             maps = rows * (tasks if design.mode == "shared" else 1) * math.prod(layer.shape[1:]) * _itemsize(config)
-            yield Work("dissect_designed", seconds, disk=maps, **again)
+            yield Work("dissect_designed", seconds, prices.forward(layer, 2 * rows), disk=maps, **again)
             yield from _beside(designed, design, site, layer, prices, tasks, rows, again)
         if "minimum_epsilon" in designed:
             tasks, rows = _rows(designed, layer, "untargeted", budget)
             rounds = 1 + math.ceil(math.log2(designed["minimum_epsilon"]["highest"]))
-            seconds = prices.step(layer, designed["steps"] * rows) + prices.forward(layer, rows)
-            seconds += prices.images("poison_row", probe, rows)
-            seconds = rounds * (seconds + _redissect(prices, site, layer, tasks))
-            pairs = len(designed["methods"]) * len(designed["masks"])
-            yield Work("minimum_epsilon", pairs * seconds, True, host=host, device=device)
+            network = prices.step(layer, designed["steps"] * rows) + prices.forward(layer, rows)
+            seconds = prices.images("poison_row", probe, rows) + _redissect(prices, site, layer, tasks)
+            times = rounds * len(designed["methods"]) * len(designed["masks"])
+            yield Work("minimum_epsilon", times * seconds, times * network, True, host=host, device=device)
 
 
 def _beside(designed: dict, design, site: Site, layer, prices: Prices, tasks: int, rows: int, again) -> Iterator[Work]:
     """Other storages and collateral of one design, where the config asks for them at its eps."""
     compared = designed.get("compare_storage", {"eps": (), "kinds": ()})
     if design.eps in compared["eps"]:
-        seconds = prices.forward(layer, 2 * rows) + prices.images("show_row", site.probe, 2 * rows)
-        seconds += _redissect(prices, site, layer, 2 * tasks)
-        yield Work("compare_storage", len(compared["kinds"]) * seconds, **again)
+        seconds = prices.images("show_row", site.probe, 2 * rows) + _redissect(prices, site, layer, 2 * tasks)
+        kinds = len(compared["kinds"])
+        yield Work("compare_storage", kinds * seconds, kinds * prices.forward(layer, 2 * rows), **again)
     if design.eps in designed.get("collateral", {"eps": ()})["eps"]:
-        seconds = prices.forward(layer, 2 * rows) + prices.whole(site, 3 * rows)
+        network = prices.forward(layer, 2 * rows) + prices.whole(site, 3 * rows)
         runs = 1 if design.mode == "shared" else tasks
-        seconds += _redissect(prices, site, layer, runs * 2 * LABELLED * layer.shape[0])
-        yield Work("measure_collateral", seconds, **again)
+        seconds = _redissect(prices, site, layer, runs * 2 * LABELLED * layer.shape[0])
+        yield Work("measure_collateral", seconds, network, **again)
 
 
 def _poison_exemplars(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -219,13 +221,14 @@ def _poison_exemplars(config: dict, site: Site, prices: Prices) -> Iterator[Work
             units = _count(designed["units"], layer.shape[0])
             rows = units * min(designed["images"], probe.images)
             steps = designed["steps"] if design.method == "pgd" else 1
-            seconds = steps * prices.step(layer, rows) + prices.images("poison_row", probe, rows)
-            seconds += prices.forward(layer, rows)
+            seconds = prices.images("poison_row", probe, rows)
+            network = steps * prices.step(layer, rows) + prices.forward(layer, rows)
             disk = rows * (3 * math.prod(probe.size) + math.prod(layer.shape[1:]) * _itemsize(config))
             host, device = prices.memory("attack", layer), attack_bytes(site, layer)
-            yield Work("poison_exemplars", seconds, True, disk, host=host, device=device)
-            seconds = prices.whole(site, probe.images / len(designed["eps"]) + rows)
-            yield Work("predict_poisoned", seconds, True, host=host, device=forward_bytes(site, deepest_layer(site)))
+            yield Work("poison_exemplars", seconds, network, True, disk, host=host, device=device)
+            network = prices.whole(site, probe.images / len(designed["eps"]) + rows)
+            device = forward_bytes(site, deepest_layer(site))
+            yield Work("predict_poisoned", 0.0, network, True, host=host, device=device)
 
 
 def _rows(designed: dict, layer: LayerWork, mode: str, budget: int) -> tuple[int, int]:
