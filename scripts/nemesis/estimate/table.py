@@ -10,9 +10,8 @@ def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
     """The table by stage, totals, and where the rates and sizes come from."""
     rows = [_row(line) for line in found.lines]
     names = ("gpu", "cpu", "network", "disk", "temporary", "host", "device")
-    shown = [show_hours(found.total(name)) for name in names[:3]] + [
-        show_bytes(found.total(name)) for name in names[2:]
-    ]
+    shown = [show_hours(found.total(name)) for name in names[:3]]
+    shown += [show_bytes(found.total(name)) for name in names[3:]]
     total = ("total (memory: largest)", f"{int(found.total('jobs'))}", *shown)
     rows = [COLUMNS, *rows, total]
     widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
