@@ -255,7 +255,8 @@ def test_printed_jobs_are_those_of_the_plan(config, tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main([str(ROOT / config)]) == 0
     text = capsys.readouterr().out
-    expected = count_families(plan_by_hand(tmp_path / "empty", config), list_extractions(read_config(ROOT / config)))
+    filled = check_config(read_config(ROOT / config), SCHEMA)
+    expected = count_families(plan_by_hand(tmp_path / "empty", config), list_extractions(filled))
     rows = [part.replace(" *", "").split() for part in text.splitlines()]
     printed = {row[0]: int(row[1]) for row in rows if row and row[0] in expected}
     assert printed == expected
