@@ -1,9 +1,12 @@
 """What jobs ask for: more at each attempt, more for larger layers."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from nemesis.resources import count_gb, grow
 from nemesis.stores import add_array, write_store
@@ -46,3 +49,12 @@ def test_maps_that_are_not_made_yet(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         grow(100, 5)({}, SimpleNamespace(maps=missing), 1)
     assert error.value.filename == missing
+
+
+def test_rules_that_go_out_together_exist_and_take_no_gpu():
+    root = Path(__file__).resolve().parents[1]
+    text = "".join(path.read_text() for path in sorted((root / "rules").glob("*.smk")))
+    blocks = dict(re.findall(r"^ *rule (\w+):\n(.*?)^ *script:", text, re.M | re.S))
+    profile = yaml.safe_load((root / "profiles" / "slurm" / "config.yaml").read_text())
+    grouped = [one.partition("=")[0] for one in profile["groups"]]
+    assert [name for name in grouped if "gpu=" in blocks[name]] == []
