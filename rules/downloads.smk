@@ -43,8 +43,8 @@ rule download_weights:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=grow(4000),
+        runtime=grow(240),
     params:
         # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
         archive="results/downloads/{file}",
