@@ -71,6 +71,14 @@ RUN = {
     "device": config["device"],
     "seed": config["seed"],
 }
+# What every job that stores maps is told.
+EXTRACTION = {
+    "dtype": config["dissection"]["dtype"],
+    "max_store_gb": config["dissection"]["max_store_gb"],
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "shards": config["extraction"]["shards"],
+}
 
 
 wildcard_constraints:

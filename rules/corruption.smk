@@ -1,3 +1,9 @@
+DRAWN = {
+    "seed": config["seed"],
+    "fraction": max(config["noise"]["fractions"]) if NOISES else None,
+    "storage": config["noise"]["storage"] if NOISES else None,
+}
+
 for extraction in EXTRACTIONS if NOISES else []:
 
     rule:
@@ -26,17 +32,12 @@ for extraction in EXTRACTIONS if NOISES else []:
             mem_mb=grow(8000),
             runtime=grow(240),
         params:
+            **EXTRACTION,
             model=extraction.model,
             spec=config["models"][extraction.model],
             layers=extraction.layers,
-            dtype=config["dissection"]["dtype"],
-            batch=config["batch_size"],
-            device=config["device"],
-            noise={
-                "seed": config["seed"],
-                "fraction": max(config["noise"]["fractions"]),
-                "storage": config["noise"]["storage"],
-            },
+            shard=0,
+            noise=DRAWN,
             code=code_hash("extract_noisy"),
         script:
             "../scripts/extract_noisy.py"
@@ -57,6 +58,7 @@ for extraction in DISSECTED if NOISES else []:
             },
             probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
             concepts=f"results/probes/{extraction.probe}/concepts.csv",
+            weights=f"results/models/{extraction.model}/weights.safetensors",
             maps=layer_paths(extraction, "clean/activations.zarr/zarr.json"),
             clean=layer_paths(extraction, "clean/dissection.csv"),
         output:
@@ -74,13 +76,16 @@ for extraction in DISSECTED if NOISES else []:
             mem_mb=grow(4000, per_gb=20),
             runtime=grow(240, per_gb=4),
         params:
+            **RUN
+            | {
+                "model": extraction.model,
+                "spec": config["models"][extraction.model],
+            },
             layers=extraction.layers,
             units=extraction.units,
-            settings=config["dissection"],
             fractions=config["noise"]["fractions"],
             draws=DRAWS,
-            device=config["device"],
-            seed=config["seed"],
+            noise=DRAWN,
             code=code_hash("dissect_noise"),
         script:
             "../scripts/dissect_noise.py"

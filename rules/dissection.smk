@@ -28,12 +28,11 @@ for extraction in EXTRACTIONS:
             mem_mb=grow(8000),
             runtime=grow(240),
         params:
+            **EXTRACTION,
             model=extraction.model,
             spec=config["models"][extraction.model],
             layers=extraction.layers,
-            dtype=config["dissection"]["dtype"],
-            batch=config["batch_size"],
-            device=config["device"],
+            shard=0,
             code=code_hash("extract_activations"),
         script:
             "../scripts/extract_activations.py"
@@ -68,6 +67,7 @@ rule dissect:
         probe="results/probes/{probe}/probe.zarr/zarr.json",
         concepts="results/probes/{probe}/concepts.csv",
         maps="results/{probe}/{model}/{layer}/clean/activations.zarr/zarr.json",
+        weights="results/models/{model}/weights.safetensors",
         thresholds="results/{probe}/{model}/{layer}/clean/thresholds.csv",
     output:
         dissection="results/{probe}/{model}/{layer}/clean/dissection.csv",
@@ -87,9 +87,7 @@ rule dissect:
         mem_mb=grow(4000, per_gb=20),
         runtime=grow(120, per_gb=2),
     params:
-        settings=config["dissection"],
-        device=config["device"],
-        seed=config["seed"],
+        **RUN,
         code=code_hash("dissect"),
     script:
         "../scripts/dissect.py"

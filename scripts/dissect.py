@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nemesis.devices import choose_device
+from nemesis.dissection.again import read_recipe
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.layers import write_dissection
 from nemesis.job import job
@@ -19,4 +20,5 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.params.settings,
         snakemake.params.seed,
         {name: Path(path) for name, path in snakemake.output.items()},
+        read_recipe(snakemake.params, snakemake.input),
     )

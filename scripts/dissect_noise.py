@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from nemesis.corruption.noise import draw_seed
+from nemesis.corruption.noisy import draw_noisy
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.devices import choose_device
+from nemesis.dissection.again import Rerun, read_recipe, rerun_probe
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
 from nemesis.dissection.stored import open_maps
@@ -20,14 +22,20 @@ with job(snakemake.log[0], snakemake.threads):
     probe = open_probe(Path(files.probe).parent)
     concepts = load_concepts(files.concepts, probe)
     device = choose_device(params.device)
+    recipe = read_recipe(params, files)
+    kind, std = snakemake.wildcards.kind, float(snakemake.wildcards.std)
+    noises = {
+        draw: Rerun(recipe, draw_noisy(probe, kind, std, params.noise, draw), probe.size) for draw in params.draws
+    }
     for number, layer in enumerate(params.layers):
         clean = pd.read_csv(files.clean[number], keep_default_na=False)
         noisy = {
-            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number]) for draw in params.draws
+            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number], noises[draw])
+            for draw in params.draws
         }
         units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
         table, tops = dissect_noisy(
-            open_maps(Path(files.maps[number]).parent),
+            open_maps(Path(files.maps[number]).parent, rerun_probe(recipe, probe)),
             noisy,
             clean,
             probe,

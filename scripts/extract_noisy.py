@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from nemesis.corruption.noise import draw_seed
-from nemesis.corruption.noisy import noisy_images
+from nemesis.corruption.noisy import draw_noisy
 from nemesis.dissection.extract import extract_layers
 from nemesis.job import job
 from nemesis.probes.probe import open_probe
@@ -11,14 +10,7 @@ from nemesis.probes.probe import open_probe
 with job(snakemake.log[0], snakemake.threads):
     params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
     probe = open_probe(Path(files.probe).parent)
-    source = noisy_images(
-        probe,
-        wildcards.kind,
-        float(wildcards.std),
-        params.noise["fraction"],
-        draw_seed(params.noise["seed"], int(wildcards.draw)),
-        params.noise["storage"],
-    )
+    source = draw_noisy(probe, wildcards.kind, float(wildcards.std), params.noise, int(wildcards.draw))
     extract_layers(
         params.model,
         dict(params.items()),

@@ -21,7 +21,7 @@ with job(snakemake.log[0], snakemake.threads):
     with open_reader(layer, files, params, pad=True) as (reader, batch):
         for number, store in enumerate(output.poison):
             poison = open_poison(Path(store).parent)
-            maps, dtype = Path(output.maps[number]).parent, layer.maps.maps.dtype
+            maps, dtype = Path(output.maps[number]).parent, layer.maps.dtype
             write_row_maps(
                 maps, poison, reader, layer.name, layer.probe, dtype, designed["storage"], params.seed, batch, (store,)
             )

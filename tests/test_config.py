@@ -59,6 +59,7 @@ def test_defaults_are_filled_in():
         "iou": "published",
         "min_iou": 0.04,
         "dtype": "float16",
+        "max_store_gb": 100,
         "null_replicates": 10,
     }
     assert config["experiments"][0]["units"] == "all"

@@ -11,7 +11,7 @@ import torch
 from designed_layer import store_maps
 
 from nemesis import stores
-from nemesis.dissection import extract
+from nemesis.dissection import extract, sinks
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
@@ -73,7 +73,7 @@ def test_stored_maps_are_the_networks(images, source, tmp_path, dtype, batch):
 @pytest.mark.parametrize("shard", [600, 4000, 50_000])
 def test_layers_with_blocks_of_their_own(images, source, tmp_path, monkeypatch, shard):
     monkeypatch.setattr(stores, "SHARD_BYTES", shard)
-    monkeypatch.setattr(extract, "CHUNK_BYTES", 300)
+    monkeypatch.setattr(sinks, "CHUNK_BYTES", 300)
     stored = extract_all(source, tmp_path)
     expected = run_elementwise(torch.from_numpy(images))
     assert stored["wide"].block == max(1, min(COUNT, shard // (6 * 48 * 4)))

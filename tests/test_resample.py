@@ -6,7 +6,7 @@ from slow_tally import slow_iou, slow_tally
 from tiny_probe import CATEGORIES, ArrayMaps, TinyRow, tiny_rows, write_broden
 
 from nemesis.dissection.dissect import Run, dissect_layer
-from nemesis.dissection.resample import null_churn, resample_weights
+from nemesis.dissection.resample import resample_runs, resample_weights, tabulate_churn
 from nemesis.dissection.thresholds import layer_thresholds
 
 SETTINGS = {"quantile": 0.1, "threshold": "exact", "iou": "published", "null_replicates": 4}
@@ -20,7 +20,9 @@ def clean_table(maps, prepared):
 
 
 def churn_of(maps, prepared, clean, seed=0, **changes):
-    return null_churn(maps, clean, prepared.probe, prepared.concepts, "cpu", SETTINGS | changes, seed)
+    runs = resample_runs(maps, prepared.probe.count, SETTINGS | changes, seed)
+    results = dissect_layer(runs, prepared.probe, prepared.concepts, "cpu", "published") if runs else []
+    return tabulate_churn([table for _, _, table in results], clean)
 
 
 @pytest.fixture

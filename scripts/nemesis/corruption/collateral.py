@@ -58,7 +58,7 @@ def _count_changed(layer: Layer, poison: Poison, reader, span: slice, corruption
         with reader, torch.inference_mode():
             for images in _corrupted(layer, poison, span, corrupt, batch):
                 found = reader.read(torch.from_numpy(images))[layer.name][:, units]
-                maps.append(found.cpu().numpy().astype(layer.maps.maps.dtype))
+                maps.append(found.cpu().numpy().astype(layer.maps.dtype))
         joined = np.concatenate(maps)  # (P, U', h, w)
         changes += [
             Change(int(unit), poison.image[span], joined[:, place]) for place, unit in enumerate(units.tolist())

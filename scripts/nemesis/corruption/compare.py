@@ -16,7 +16,7 @@ COLUMNS += ["control_label", "control_manipulated", *MEASURES, *(f"control_{name
 def compare_storages(layer: Layer, poison: Poison, reader, storages: list[str], batch: int) -> pd.DataFrame:
     """One row a (unit, storage): the unit's label with the attacked images, and with the clean ones stored alike."""
     lines = []
-    options = {"dtype": layer.maps.maps.dtype, "batch": batch}
+    options = {"dtype": layer.maps.dtype, "batch": batch}
     for tasks in group_tasks(poison, layer):
         rows = np.concatenate([poison.rows_of(task) for task in tasks])
         span = slice(int(rows.min()), int(rows.max()) + 1)

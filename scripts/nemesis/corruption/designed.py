@@ -37,7 +37,7 @@ def dissect_designed(
         rows = np.concatenate([poison.rows_of(task) for task in tasks])
         span = slice(int(rows.min()), int(rows.max()) + 1)
         arguments = (reader, layer.name, poison, span, layer.probe)
-        options = {"dtype": layer.maps.maps.dtype, "batch": batch}
+        options = {"dtype": layer.maps.dtype, "batch": batch}
         shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
         control = show_rows(*arguments, noise, **options, measure=False)
         tables.append(_tabulate(layer, poison, tasks, shown, control, span.start))
@@ -51,7 +51,7 @@ def group_tasks(poison: Poison, layer: Layer) -> list[range]:
     """Consecutive tasks whose poisoned maps fit in memory together; a shared attack's are one group."""
     if not poison.tasks or (poison.task == ALL).any():
         return [range(len(poison.tasks))] if poison.tasks else []
-    cells = int(np.prod(layer.maps.maps.shape[2:])) * layer.maps.maps.dtype.itemsize
+    cells = int(np.prod(layer.maps.shape[2:])) * layer.maps.dtype.itemsize
     sizes = np.bincount(poison.task, minlength=len(poison.tasks)).cumsum() * cells // SHOWN_BYTES
     edges = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(poison.tasks)]
     return [range(int(a), int(b)) for a, b in itertools.pairwise(edges)]

@@ -84,7 +84,7 @@ def _attack_round(layer: Layer, subject: Subject, plan: Plan, attack, eps, batch
             for first in range(0, len(stored), batch):
                 found = padded.read(torch.from_numpy(stored[first : first + batch]))[layer.name]
                 kept = found[torch.arange(len(found), device=layer.device), units[first : first + batch]]
-                maps.append(kept.cpu().numpy().astype(layer.maps.maps.dtype))
+                maps.append(kept.cpu().numpy().astype(layer.maps.dtype))
     joined = np.concatenate(maps)
     return {
         int(task): Change(plan.tasks[task].unit, plan.image[plan.task == task], joined[plan.task == task])

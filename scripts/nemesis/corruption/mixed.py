@@ -20,6 +20,14 @@ class MixedMaps:
     rows: np.ndarray  # (P,)
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.clean.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.clean.dtype
+
+    @property
     def units(self) -> int:
         return self.clean.units
 

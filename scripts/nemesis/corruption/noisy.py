@@ -5,11 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nemesis.corruption.noise import add_noise, choose_images
+from nemesis.corruption.noise import add_noise, choose_images, draw_seed
 from nemesis.corruption.storage import store_image, stored_difference
 from nemesis.dissection.extract import ImageSource
 from nemesis.errors import InputError
 from nemesis.probes.probe import Probe
+
+
+def draw_noisy(probe: Probe, kind: str, std: float, noise: dict, draw: int) -> ImageSource:
+    """The images that one draw of noise corrupts; `noise` has the config's `seed`, largest `fraction` and `storage`."""
+    return noisy_images(probe, kind, std, noise["fraction"], draw_seed(noise["seed"], draw), noise["storage"])
 
 
 def noisy_images(probe: Probe, kind: str, std: float, fraction: float, seed: int, storage: str) -> ImageSource:

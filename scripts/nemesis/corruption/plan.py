@@ -88,7 +88,7 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device
             target[:, span] = areas[:, [task.target for task in tasks]].T
             _count_overlap(overlap[:, span], tasks, torch.from_numpy(part).to(device), limits, labels)
         progress.add(stop - start)
-    mean, square = moments / (probe.count * np.prod(maps.maps.shape[2:]))
+    mean, square = moments / (probe.count * np.prod(maps.shape[2:]))
     return Survey(source, target, overlap, highest, np.sqrt(np.maximum(square - mean**2, 0)))
 
 

@@ -32,7 +32,7 @@ class Subject:
     @property
     def shape(self) -> tuple[int, int]:
         """Cells of an activation map (h, w)."""
-        return self.maps.maps.shape[2:]
+        return self.maps.shape[2:]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Redissected:
 def redissect(changes: list[Change], clean, probe, concepts: Concepts, areas, device, settings: dict) -> Redissected:
     """Dissect every change; `clean` are the stored clean maps and `areas` (L,) the clean concept areas."""
     units = sorted({change.unit for change in changes})
-    per_unit = clean.count * int(np.prod(clean.maps.shape[2:])) * clean.maps.dtype.itemsize
+    per_unit = clean.count * int(np.prod(clean.shape[2:])) * clean.dtype.itemsize
     thresholds, parts = np.zeros(len(changes)), []
     order: list[int] = []
     for first, last in blocks(len(units), max(1, MAP_BYTES // per_unit)):

@@ -76,7 +76,7 @@ def thresholds_from_counts(
     patterns: np.ndarray, dtype, quantile: float = 0.005, rule: str = "exact", chunks: Chunks | None = None
 ) -> Thresholds:
     """Thresholds from counts of bit patterns (U, 65536); float32 also needs the maps, for the lower 16 bits."""
-    counts = _ascending(patterns, np.dtype(dtype) == np.float16)
+    counts = ascending(patterns, np.dtype(dtype) == np.float16)
     if np.dtype(dtype) == np.float16:
         select = partial(_select_float16, counts)
     else:
@@ -140,7 +140,7 @@ def _select_float32(chunks: Chunks, counts: np.ndarray, ranks: np.ndarray):
     return values.astype(np.float64), before + at_most
 
 
-def _ascending(patterns: np.ndarray, merge_zeros: bool) -> np.ndarray:
+def ascending(patterns: np.ndarray, merge_zeros: bool) -> np.ndarray:
     """Counts of bit patterns (U, 65536) in ascending order of value; -0 counts as +0 where asked."""
     counts = patterns[:, ORDER]
     if merge_zeros:

@@ -15,15 +15,18 @@ import numpy as np
 import torch
 
 from nemesis.devices import choose_batch, choose_device
+from nemesis.dissection.sinks import CountSink, MapSink
 from nemesis.errors import InputError
 from nemesis.files import sha256_json
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
 from nemesis.progress import Progress
-from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, save_array, write_store
+from nemesis.stores import blocks, save_array, write_store
 
 FLOAT16_MAX = 65504.0
 RECORD_UNITS = "1/255 (mse: squared)"
+UNSEEN = ("code", "shard", "shards")  # params that leave no trace in the result
+GB = 1e9  # bytes
 
 
 @dataclass(frozen=True)
@@ -32,28 +35,54 @@ class ImageSource:
 
     `numbers` (P,) are their numbers in the probe and `names` what to call them in an error.
     `record` holds arrays (P,) that loading fills; they are stored beside the maps.
+    A shard holds the images from `first` on of a source of `total` images (None: it is the whole).
     """
 
     numbers: np.ndarray
     names: list[str]
     load: Callable[[int, int], np.ndarray]
     record: dict[str, np.ndarray] = field(default_factory=dict)
+    first: int = 0
+    total: int | None = None
+
+    @property
+    def of(self) -> int:
+        """Images of the whole source."""
+        return len(self.numbers) if self.total is None else self.total
+
+
+def take_shard(source: ImageSource, shard: int, shards: int) -> ImageSource:
+    """A consecutive part of a source; InputError when there are more shards than images."""
+    count = len(source.numbers)
+    if shards > count:
+        raise InputError(f"extraction.shards: {shards} shards of {count} images; lower it to at most {count}")
+    if shards == 1:
+        return source
+    first, last = shard * count // shards, (shard + 1) * count // shards
+    record = {name: values[first:last] for name, values in source.record.items()}
+    load = lambda start, stop: source.load(first + start, first + stop)  # noqa: E731
+    return ImageSource(source.numbers[first:last], source.names[first:last], load, record, first, count)
 
 
 def extract_layers(model: str, params: dict, weights, probe, source: ImageSource, maps_paths, inputs=()):
     """Store the maps of `source` for every layer of a config's model.
 
-    `params` has the config's `spec` (of the model), `layers`, `dtype`, `batch` and `device`;
-    `maps_paths` are the layers' activations.zarr, or the zarr.json inside.
+    `params` has the config's `spec` (of the model), `layers`, `dtype`, `batch`, `device` and
+    `max_store_gb`, and which of `shards` parts of the source this is (`shard`); `maps_paths` are the
+    layers' activations.zarr, or the zarr.json inside.
     """
+    source = take_shard(source, int(params["shard"]), params["shards"])
     device = choose_device(params["device"])
     batch = choose_batch(params["batch"], probe.size, device)
     stores = [Path(str(path).removesuffix("/zarr.json")) for path in maps_paths]
     targets = dict(zip(params["layers"], stores, strict=True))
     network = build_network(model, params["spec"], Path(weights))
-    config_hash = sha256_json({key: value for key, value in params.items() if key != "code"})
+    config_hash = sha256_json({key: value for key, value in params.items() if key not in UNSEEN})
+    limit = params["max_store_gb"]
     with LayerReader(network, params["layers"], device, pad_to=batch) as reader:
-        extract_activations(reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs)
+        extract_activations(
+            reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs, max_store_gb=limit
+        )
 
 
 def extract_activations(
@@ -65,10 +94,14 @@ def extract_activations(
     device,
     config_hash="",
     inputs=(),
+    max_store_gb: float | None = None,
 ):
     """Store the activation maps of every layer in `targets` {layer: path of activations.zarr}.
 
-    `run(images)` returns {layer: (B, U, h, w)}. Maps are stored as `dtype` (float16 or float32).
+    `run(images)` returns {layer: (B, U, h, w)}. Maps are stored as `dtype` (float16 or float32). Of a
+    layer whose maps of the whole source are larger than `max_store_gb` (1e9 bytes) only counts and
+    maxima are stored: it is streamed (see dissection.stored). A shard's store holds the blocks of its
+    images alone, at their places among all; `gather_activations` joins them.
     Raises InputError that names layer, unit and image when an activation is not finite or does
     not fit in `dtype`. Out of memory on the device halves the batch, with one warning.
     """
@@ -76,7 +109,7 @@ def extract_activations(
     progress = Progress("extract", count)
     with contextlib.ExitStack() as stack:
         writing = ThreadPoolExecutor(1)
-        open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs)
+        open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs, max_store_gb)
         writers: dict[str, _LayerWriter] = {}
         try:
             for outputs in _run_batches(run, source, batch, device):
@@ -129,51 +162,44 @@ class _WriterFactory:
     dtype: str
     config_hash: str
     inputs: tuple
+    max_store_gb: float | None
 
     def __call__(self, layer: str, maps: torch.Tensor) -> "_LayerWriter":
-        store = write_store(self.targets[layer], self.config_hash, self.inputs, layer=layer)
-        group = self.stack.enter_context(store)
+        shape = (maps.shape[1], self.source.of, *maps.shape[2:])  # (U, N, h, w)
+        streamed = self._is_streamed(layer, shape)
+        attrs = {"layer": layer} | ({"streamed": True, "shape": shape, "dtype": self.dtype} if streamed else {})
+        group = self.stack.enter_context(write_store(self.targets[layer], self.config_hash, self.inputs, **attrs))
         save_array(group, "image", self.source.numbers.astype(np.uint32), ("image",), "number in the probe")
-        return _LayerWriter(group, layer, maps.shape[1:], self.dtype, self.source, self.pool)
+        sink = CountSink(group, shape, self.dtype) if streamed else MapSink(group, shape, self.dtype)
+        return _LayerWriter(sink, layer, shape, self.dtype, self.source, self.pool)
+
+    def _is_streamed(self, layer: str, shape) -> bool:
+        size = float(np.prod(shape, dtype=float)) * np.dtype(self.dtype).itemsize / GB
+        if self.max_store_gb is None or size <= self.max_store_gb:
+            return False
+        limit = f"dissection.max_store_gb {self.max_store_gb:g}"
+        if self.dtype != "float16":
+            raise InputError(
+                f"layer {layer}: {size:.3g} GB of maps are above {limit}, and only float16 maps can be streamed;"
+                " set dissection.dtype: float16, or max_store_gb higher"
+            )
+        logging.info("layer %s: %.3g GB of maps are not stored (%s): it is streamed", layer, size, limit)
+        return True
 
 
 class _LayerWriter:
     """Collects the maps of one layer into blocks and hands full blocks to the writing thread."""
 
-    def __init__(self, group, layer: str, shape, dtype: str, source: ImageSource, pool: ThreadPoolExecutor):
-        units, height, width = shape
-        per_image = units * height * width * np.dtype(dtype).itemsize
-        self.block = block_size(per_image, len(source.numbers))
-        per_unit = self.block * height * width * np.dtype(dtype).itemsize
-        chunk = max(1, min(units, CHUNK_BYTES // per_unit))
-        padded = -(-units // chunk) * chunk
-        self.maps = add_array(
-            group,
-            "maps",
-            (units, len(source.numbers), height, width),
-            dtype,
-            ("unit", "image", "y", "x"),
-            "activation",
-            chunks=(chunk, self.block, height, width),
-            shards=(padded, self.block, height, width),
-        )
-        self.max = add_array(
-            group,
-            "max",
-            (units, len(source.numbers)),
-            dtype,
-            ("unit", "image"),
-            "activation",
-            chunks=(units, self.block),
-        )
-        self.group, self.layer, self.source, self.pool = group, layer, source, pool
+    def __init__(self, sink, layer: str, shape, dtype: str, source: ImageSource, pool: ThreadPoolExecutor):
+        units, _, height, width = shape
+        self.sink, self.layer, self.source, self.pool = sink, layer, source, pool
         self.limit = FLOAT16_MAX if dtype == "float16" else torch.finfo(torch.float32).max
         self.dtype = getattr(torch, dtype)
-        self.start = self.filled = 0
+        self.start, self.filled = source.first, 0
         self.pending: Future | None = None
         self.fresh = lambda: (
-            torch.empty((units, self.block, height, width), dtype=self.dtype),
-            torch.empty((units, self.block), dtype=self.dtype),
+            torch.empty((units, sink.block, height, width), dtype=self.dtype),
+            torch.empty((units, sink.block), dtype=self.dtype),
         )
         self.buffer = self.fresh()
 
@@ -182,13 +208,14 @@ class _LayerWriter:
         lowest, highest = maps.flatten(2).aminmax(dim=2)  # (B, U) each
         self._check(lowest, highest)
         while len(maps):
-            room = slice(self.filled, min(self.filled + len(maps), self.block))
+            end = self.sink.block - self.start % self.sink.block  # a shard may start within a block
+            room = slice(self.filled, min(self.filled + len(maps), end))
             taken = room.stop - room.start
             self.buffer[0][:, room] = maps[:taken].transpose(0, 1).to(self.dtype)
             self.buffer[1][:, room] = highest[:taken].transpose(0, 1).to(self.dtype)
             maps, highest = maps[taken:], highest[taken:]
             self.filled = room.stop
-            if self.filled == self.block:
+            if self.filled == end:
                 self._flush()
 
     def finish(self):
@@ -196,9 +223,10 @@ class _LayerWriter:
         if self.filled:
             self._flush()
         for name, values in self.source.record.items():
-            save_array(self.group, name, values, ("image",), RECORD_UNITS)
+            save_array(self.sink.group, name, values, ("image",), RECORD_UNITS)
         if self.pending:
             self.pending.result()
+        self.sink.finish()
 
     def _flush(self):
         if self.pending:
@@ -210,15 +238,14 @@ class _LayerWriter:
         self.buffer = self.fresh()
 
     def _write(self, start: int, maps: np.ndarray, highest: np.ndarray):
-        self.maps[:, start : start + maps.shape[1]] = maps
-        self.max[:, start : start + maps.shape[1]] = highest
+        self.sink.add(start, maps, highest)
 
     def _check(self, lowest: torch.Tensor, highest: torch.Tensor):
         bad = ~((lowest >= -self.limit) & (highest <= self.limit))  # also true for NaN
         if not bad.any():
             return
         row, unit = (int(n) for n in bad.nonzero()[0])
-        name = self.source.names[self.start + self.filled + row]
+        name = self.source.names[self.start - self.source.first + self.filled + row]
         low, high = float(lowest[row, unit]), float(highest[row, unit])
         if np.isfinite([low, high]).all():
             problem = f"reaches {max(high, -low):g}, above float16's {self.limit:g}; set dissection.dtype: float32"

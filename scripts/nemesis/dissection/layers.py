@@ -5,21 +5,33 @@ from pathlib import Path
 
 import pandas as pd
 
+from nemesis.dissection.again import Recipe, rerun_probe
 from nemesis.dissection.dissect import Run, dissect_layer, save_tally
-from nemesis.dissection.resample import null_churn
+from nemesis.dissection.resample import resample_runs, tabulate_churn
 from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json, write_csv
 
 
-def write_dissection(maps_path, thresholds_path, probe, concepts, device, settings: dict, seed: int, outputs: dict):
-    """Write a layer's dissection.csv, tally.zarr and null_churn.csv.
+def write_dissection(
+    maps_path,
+    thresholds_path,
+    probe,
+    concepts,
+    device,
+    settings: dict,
+    seed: int,
+    outputs: dict,
+    recipe: Recipe | None = None,
+):
+    """Write a layer's dissection.csv, tally.zarr and null_churn.csv; `recipe` runs the network of a streamed layer.
 
     `outputs` maps `dissection`, `tally` (the zarr.json inside the store) and `null_churn` to paths.
     """
-    maps = open_maps(maps_path)
+    maps = open_maps(maps_path, rerun_probe(recipe, probe) if recipe else None)
     thresholds = pd.read_csv(thresholds_path)["threshold"].to_numpy()
-    ((tally, iou, table),) = dissect_layer([Run(maps, thresholds)], probe, concepts, device, settings["iou"])
-    churn = null_churn(maps, table, probe, concepts, device, settings, seed)
+    runs = [Run(maps, thresholds), *resample_runs(maps, probe.count, settings, seed)]
+    (tally, iou, table), *replicates = dissect_layer(runs, probe, concepts, device, settings["iou"])
+    churn = tabulate_churn([found for _, _, found in replicates], table)
     inputs = (Path(maps_path) / "zarr.json", thresholds_path)
     save_tally(outputs["tally"].parent, tally, iou, concepts, sha256_json(settings), inputs)
     write_csv(churn, outputs["null_churn"])

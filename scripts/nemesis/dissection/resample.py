@@ -7,24 +7,27 @@ are found anew, and the share of replicates in which a unit's label differs is i
 import pandas as pd
 
 from nemesis.dissection.bootstrap import resample_weights
-from nemesis.dissection.dissect import Run, dissect_layer
+from nemesis.dissection.dissect import Run
 from nemesis.dissection.thresholds import thresholds_of_runs
 
 
-def null_churn(maps, clean: pd.DataFrame, probe, concepts, device, settings: dict, seed: int) -> pd.DataFrame:
+def resample_runs(maps, count: int, settings: dict, seed: int) -> list[Run]:
+    """The replicates of a layer on `count` images; `settings` is the config's `dissection` section."""
+    weights = [resample_weights(count, number, seed) for number in range(settings["null_replicates"])]
+    found = thresholds_of_runs([(maps, times) for times in weights], settings["quantile"], settings["threshold"])
+    return [Run(maps, part.threshold, times) for part, times in zip(found, weights, strict=True)]
+
+
+def tabulate_churn(tables: list[pd.DataFrame], clean: pd.DataFrame) -> pd.DataFrame:
     """One row a (replicate, unit): the label on the resampled clean probe, and whether it changed.
 
-    `clean` is the layer's dissection table; `settings` the config's `dissection` section.
+    `tables` are the replicates' dissection tables, `clean` is that of the clean probe.
     """
-    tables = []
-    weights = [resample_weights(probe.count, number, seed) for number in range(settings["null_replicates"])]
-    found = thresholds_of_runs([(maps, times) for times in weights], settings["quantile"], settings["threshold"])
-    runs = [Run(maps, part.threshold, times) for part, times in zip(found, weights, strict=True)]
-    results = dissect_layer(runs, probe, concepts, device, settings["iou"]) if runs else []
-    for replicate, (_, _, found) in enumerate(results):
+    rows = []
+    for replicate, found in enumerate(tables):
         table = found[["unit", "label", "category", "iou", "number"]].copy()
         table.insert(0, "replicate", replicate)
         table["changed"] = table.pop("number").to_numpy() != clean["number"].to_numpy()
-        tables.append(table)
+        rows.append(table)
     columns = ["replicate", "unit", "label", "category", "iou", "changed"]
-    return pd.concat(tables) if tables else pd.DataFrame(columns=columns)
+    return pd.concat(rows) if rows else pd.DataFrame(columns=columns)

@@ -1,10 +1,16 @@
-"""Stored activation maps; reading them needs no deep learning library."""
+"""Stored activation maps, and those too large to store; reading needs no deep learning library by itself."""
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from nemesis.errors import InputError
 from nemesis.stores import open_store, read
+
+KNOWN = ("maps", "max", "image", "counts", "top_image", "top_max", "top_maps")  # other arrays are a record
+HELD = 2  # blocks of a streamed layer in memory
 
 
 @dataclass(frozen=True)
@@ -17,12 +23,20 @@ class StoredMaps:
     record: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.maps.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.maps.dtype
+
+    @property
     def units(self) -> int:
-        return self.maps.shape[0]
+        return self.shape[0]
 
     @property
     def count(self) -> int:
-        return self.maps.shape[1]
+        return self.shape[1]
 
     @property
     def unit_chunk(self) -> int:
@@ -44,7 +58,7 @@ class StoredMaps:
     def read_units(self, images: slice, units) -> np.ndarray:
         """Maps of some units by number, in any order, (U', B, h, w); each chunk is read once."""
         units = np.asarray(units, np.int64)
-        found = np.empty((len(units), images.stop - images.start, *self.maps.shape[2:]), self.maps.dtype)
+        found = np.empty((len(units), images.stop - images.start, *self.shape[2:]), self.dtype)
         step = self.unit_chunk
         for chunk in np.unique(units // step):
             rows = np.flatnonzero(units // step == chunk)
@@ -56,17 +70,120 @@ class StoredMaps:
 
     def pick(self, units: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The map of each (unit, row) pair, (P, h, w); each block of images that has one is read once."""
-        found = np.empty((len(units), *self.maps.shape[2:]), self.maps.dtype)
-        for block in np.unique(rows // self.block):
-            pairs = np.flatnonzero(rows // self.block == block)
-            start = int(block) * self.block
-            part = self.read(slice(start, min(start + self.block, self.count)))
-            found[pairs] = part[units[pairs], rows[pairs] - start]
+        return pick_maps(self, units, rows)
+
+
+Again = Callable[[str, int, int], np.ndarray]  # (layer, start, stop) -> maps (U, B, h, w) of the stored images
+
+
+@dataclass(frozen=True)
+class StreamedMaps:
+    """An opened activations.zarr of a layer whose maps were too large to store: the network gives them again.
+
+    A map source with the interface of StoredMaps; `again` makes the maps of consecutive images, bit for bit
+    those that were counted, `block` images at a time, of which the last HELD are remembered. `counts`
+    (U, 65536) and `tops` (image (U, T), maps (U, T, h, w)) are what was kept of them.
+    """
+
+    layer: str
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+    max: object
+    counts: object
+    tops: tuple[np.ndarray, object]
+    image: np.ndarray
+    record: dict[str, np.ndarray]
+    again: Again | None = None
+    block: int = 1
+    held: OrderedDict = field(default_factory=OrderedDict)
+
+    @property
+    def units(self) -> int:
+        return self.shape[0]
+
+    @property
+    def count(self) -> int:
+        return self.shape[1]
+
+    @property
+    def unit_chunk(self) -> int:
+        """All units: they come out of the network together."""
+        return self.units
+
+    def sources(self, weights: np.ndarray | None = None) -> list[tuple["StreamedMaps", np.ndarray]]:
+        """This layer and how often each of its images counts: `weights` (P,), or once."""
+        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
+
+    def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
+        """Maps of a slice of the images, (U', B, h, w)."""
+        start, stop, _ = images.indices(self.count)
+        parts = []
+        for number in range(start // self.block, -(-stop // self.block)):
+            first = number * self.block
+            parts.append(self._make(number)[units, max(start - first, 0) : stop - first])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def read_units(self, images: slice, units) -> np.ndarray:
+        """Maps of some units by number, in any order, (U', B, h, w)."""
+        units = np.asarray(units, np.int64)
+        found = np.empty((len(units), images.stop - images.start, *self.shape[2:]), self.dtype)
+        for start in range(images.start, images.stop, self.block):
+            span = slice(start, min(start + self.block, images.stop))
+            found[:, start - images.start : span.stop - images.start] = self.read(span)[units]
         return found
 
+    def pick(self, units: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The map of each (unit, row) pair, (P, h, w): from those that were kept, or by running the network."""
+        image, maps = self.tops
+        place = (image[units] == rows[:, None]).argmax(axis=1)
+        kept = image[units, place] == rows
+        found = np.empty((len(units), *self.shape[2:]), self.dtype)
+        for unit in np.unique(units[kept]):
+            mine = kept & (units == unit)
+            found[mine] = read(maps, int(unit))[place[mine]]
+        if not kept.all():
+            found[~kept] = pick_maps(self, units[~kept], rows[~kept])
+        return found
 
-def open_maps(path) -> StoredMaps:
-    """Open an activations.zarr; raises InputError when it is missing or lacks a chunk."""
+    def _make(self, number: int) -> np.ndarray:
+        """Maps of a block, (U, B, h, w)."""
+        if number not in self.held:
+            if self.again is None:
+                raise InputError(
+                    f"layer {self.layer}: its maps are not stored (dissection.max_store_gb), and this job needs them;"
+                    " raise max_store_gb, or leave the layer out of designed.layers and milan.layers"
+                )
+            while len(self.held) >= HELD:
+                self.held.popitem(last=False)
+            start = number * self.block
+            self.held[number] = self.again(self.layer, start, min(start + self.block, self.count))
+        self.held.move_to_end(number)
+        return self.held[number]
+
+
+def pick_maps(source, units: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The map of each (unit, row) pair of a map source, (P, h, w); each block of images that has one is read once."""
+    found = np.empty((len(units), *source.shape[2:]), source.dtype)
+    for block in np.unique(rows // source.block):
+        pairs = np.flatnonzero(rows // source.block == block)
+        start = int(block) * source.block
+        part = source.read(slice(start, min(start + source.block, source.count)))
+        found[pairs] = part[units[pairs], rows[pairs] - start]
+    return found
+
+
+def open_maps(path, again: Again | None = None) -> StoredMaps | StreamedMaps:
+    """Open an activations.zarr; raises InputError when it is missing or lacks a chunk.
+
+    `again` runs the network again, should the layer be streamed; without it, reading such maps raises InputError.
+    """
     store = open_store(path)
-    record = {name: read(array) for name, array in store.arrays() if name not in ("maps", "max", "image")}
-    return StoredMaps(store["maps"], store["max"], read(store["image"]), record)
+    record = {name: read(array) for name, array in store.arrays() if name not in KNOWN}
+    image = read(store["image"])
+    if not store.attrs.get("streamed"):
+        return StoredMaps(store["maps"], store["max"], image, record)
+    shape, dtype = tuple(store.attrs["shape"]), np.dtype(store.attrs["dtype"])
+    tops = (read(store["top_image"]).astype(np.int64), store["top_maps"])
+    block = getattr(again, "batch", 1)
+    layer = store.attrs["layer"]
+    return StreamedMaps(layer, shape, dtype, store["max"], store["counts"], tops, image, record, again, block)

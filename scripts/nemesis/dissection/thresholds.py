@@ -1,7 +1,7 @@
 """Activation thresholds of a whole layer, from its stored maps.
 
 A *map source* has `units`, `count`, `block`, `unit_chunk`, `read(images, units)` and `sources(weights)`;
-it is the clean store, or the clean store with some images replaced by their corrupted maps.
+it is the clean store, whether stored or streamed, or the clean store with some images replaced by their corrupted maps.
 """
 
 import logging
@@ -9,16 +9,21 @@ import logging
 import numpy as np
 import pandas as pd
 
-from nemesis.dissection.counts import Thresholds, compute_thresholds
-from nemesis.dissection.stored import open_maps
+from nemesis.dissection.counted import count_versions
+from nemesis.dissection.counts import Thresholds, compute_thresholds, thresholds_from_counts
+from nemesis.dissection.stored import StreamedMaps, open_maps
 from nemesis.dissection.tails import collect_tail
 from nemesis.files import write_csv
-from nemesis.stores import blocks
+from nemesis.stores import blocks, read
 
 
 def write_thresholds(maps_path, csv_path, quantile: float, rule: str):
     """Write thresholds.csv: unit, threshold, n_values, exceeding_fraction, dead."""
-    found = layer_thresholds(open_maps(maps_path), quantile, rule)
+    maps = open_maps(maps_path)
+    if isinstance(maps, StreamedMaps):
+        found = thresholds_from_counts(read(maps.counts), maps.dtype, quantile, rule)
+    else:
+        found = layer_thresholds(maps, quantile, rule)
     table = pd.DataFrame(vars(found))
     table.insert(0, "unit", range(len(table)))
     logging.info("%d units, %d dead", len(table), table["dead"].sum())
@@ -41,6 +46,8 @@ def thresholds_of_runs(runs: list, quantile: float, rule: str) -> list[Threshold
     runs = [maps.sources(weights) for maps, weights in runs]
     stores = list({id(store): store for run in runs for store, _ in run}.values())
     weights = [_weigh_images(run, stores) for run in runs]
+    if any(isinstance(store, StreamedMaps) for store in stores):
+        return count_versions(stores, weights, quantile, rule)
     found: list[list[Thresholds]] = [[] for _ in runs]
     for first, last in blocks(stores[0].units, stores[0].unit_chunk):
         tail = collect_tail(stores, slice(first, last), quantile)

@@ -60,7 +60,7 @@ def find_mixed_tops(runs, units, threshold: np.ndarray, columns: dict) -> Tops:
     clean = runs[0].clean
     clean_max = read(clean.max)[units]
     ids = np.stack([rank_images(_highest(run, clean_max, units)) for run in runs])
-    maps = np.empty((*ids.shape, *clean.maps.shape[2:]), clean.maps.dtype)
+    maps = np.empty((*ids.shape, *clean.shape[2:]), clean.dtype)
     of_unit = np.broadcast_to(units[None, :, None], ids.shape)
     changed = np.stack([np.isin(part, run.chosen) for part, run in zip(ids, runs, strict=True)])
     maps[~changed] = clean.pick(of_unit[~changed], ids[~changed])

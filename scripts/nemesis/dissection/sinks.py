@@ -1,0 +1,99 @@
+"""Where extracted maps go: into a store, or, of a streamed layer, into counts, maxima and the strongest maps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemesis.dissection.counts import BINS, add_counts
+from nemesis.dissection.tops import TOP
+from nemesis.stores import CHUNK_BYTES, add_array, block_size, save_array
+
+
+class MapSink:
+    """Writes blocks of maps (U, B, h, w) and their maxima (U, B) into a zarr group."""
+
+    def __init__(self, group, shape, dtype: str):
+        units, count, height, width = shape
+        cell = height * width * np.dtype(dtype).itemsize
+        self.group, self.block = group, block_size(units * cell, count)
+        chunk = max(1, min(units, CHUNK_BYTES // (self.block * cell)))
+        padded = -(-units // chunk) * chunk
+        dims = ("unit", "image", "y", "x")
+        chunks, shards = ((size, self.block, height, width) for size in (chunk, padded))
+        self.maps = add_array(group, "maps", shape, dtype, dims, "activation", chunks, shards)
+        self.max = add_max(group, shape, dtype, self.block)
+
+    def add(self, start: int, maps: np.ndarray, highest: np.ndarray):
+        """Write the images from number `start` on."""
+        self.maps[:, start : start + maps.shape[1]] = maps
+        self.max[:, start : start + maps.shape[1]] = highest
+
+    def finish(self):
+        """Nothing is left to do."""
+
+
+class CountSink:
+    """Counts the maps of a streamed layer and keeps, for pictures, those of each unit's strongest images.
+
+    Stored are `counts` int64 (U, 65536), a bin a bit pattern, `max` (U, N), and of the T strongest
+    images `top_image` uint32 (U, T), `top_max` (U, T) and `top_maps` (U, T, h, w). In memory: 512 KiB
+    and T maps a unit.
+    """
+
+    def __init__(self, group, shape, dtype: str):
+        units, count, height, width = shape
+        self.group = group
+        self.block = block_size(units * height * width * np.dtype(dtype).itemsize, count)
+        self.max = add_max(group, shape, dtype, self.block)
+        self.counts = np.zeros((units, BINS), np.int64)
+        self.tops = Strongest(
+            np.zeros((units, 0), np.int64), np.zeros((units, 0), dtype), np.zeros((units, 0, height, width), dtype)
+        )
+
+    def add(self, start: int, maps: np.ndarray, highest: np.ndarray):
+        """Count the images from number `start` on."""
+        self.max[:, start : start + maps.shape[1]] = highest
+        add_counts(self.counts, maps)
+        image = np.broadcast_to(np.arange(start, start + maps.shape[1]), highest.shape)
+        self.tops = keep_strongest(self.tops, Strongest(image, highest, maps))
+
+    def finish(self):
+        """Store what was counted."""
+        save_counts(self.group, self.counts, self.tops)
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Of each of U units T images: number (U, T), highest activation (U, T) and maps (U, T, h, w)."""
+
+    image: np.ndarray
+    highest: np.ndarray
+    maps: np.ndarray
+
+
+def keep_strongest(known: Strongest, more: Strongest, count: int = TOP) -> Strongest:
+    """The `count` strongest images of each unit among both, highest first; ties by number."""
+    image, highest = (
+        np.concatenate([getattr(part, name) for part in (known, more)], 1) for name in ("image", "highest")
+    )
+    place = np.lexsort((image, -highest.astype(np.float32)), axis=1)[:, :count]  # (U, T)
+    unit, old = np.arange(len(place))[:, None], known.image.shape[1]
+    maps = np.empty((*place.shape, *more.maps.shape[2:]), more.maps.dtype)
+    kept = place < old
+    of_unit = np.broadcast_to(unit, place.shape)
+    maps[kept] = known.maps[of_unit[kept], place[kept]]
+    maps[~kept] = more.maps[of_unit[~kept], place[~kept] - old]
+    return Strongest(image[unit, place], highest[unit, place], maps)
+
+
+def save_counts(group, counts: np.ndarray, tops: Strongest):
+    """Store what a streamed layer keeps beside its maxima; see CountSink."""
+    save_array(group, "counts", counts, ("unit", "pattern"), "activations", (1, BINS))
+    save_array(group, "top_image", tops.image.astype(np.uint32), ("unit", "rank"), "position among the images")
+    save_array(group, "top_max", tops.highest, ("unit", "rank"), "activation")
+    save_array(group, "top_maps", tops.maps, ("unit", "rank", "y", "x"), "activation", (8, *tops.maps.shape[1:]))
+
+
+def add_max(group, shape, dtype: str, block: int):
+    """The array of maxima (U, N) beside maps of a shape (U, N, h, w)."""
+    return add_array(group, "max", shape[:2], dtype, ("unit", "image"), "activation", chunks=(shape[0], block))
