@@ -79,6 +79,8 @@ EXTRACTION = {
     "device": config["device"],
     "shards": config["extraction"]["shards"],
 }
+# With several shards an extraction is as many jobs, whose parts are gathered.
+SHARD = "" if EXTRACTION["shards"] == 1 else "-{shard}"
 
 
 wildcard_constraints:

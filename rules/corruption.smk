@@ -1,3 +1,4 @@
+NOISY = "results/{probe}/{model}/{layer}/noise/{kind}-{std}"
 DRAWN = {
     "seed": config["seed"],
     "fraction": max(config["noise"]["fractions"]) if NOISES else None,
@@ -17,13 +18,18 @@ for extraction in EXTRACTIONS if NOISES else []:
             maps=[
                 temp(directory(path))
                 for path in layer_paths(
-                    extraction, "noise/{kind}-{std}/activations-{draw}.zarr"
+                    extraction,
+                    (
+                        "noise/{kind}-{std}/shards/{draw}-{shard}.zarr"
+                        if SHARD
+                        else "noise/{kind}-{std}/activations-{draw}.zarr"
+                    ),
                 )
             ],
         log:
-            f"logs/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}.log",
+            f"logs/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}{SHARD}.log",
         benchmark:
-            f"benchmarks/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}.tsv"
+            f"benchmarks/extract_noisy/{extraction.probe}/{extraction.model}/{{kind}}-{{std}}-{{draw}}{SHARD}.tsv"
         conda:
             "../envs/torch.yaml"
         threads: config["threads"]
@@ -36,11 +42,38 @@ for extraction in EXTRACTIONS if NOISES else []:
             model=extraction.model,
             spec=config["models"][extraction.model],
             layers=extraction.layers,
-            shard=0,
+            shard=lambda wildcards: wildcards.get("shard", 0),
             noise=DRAWN,
             code=code_hash("extract_noisy"),
         script:
             "../scripts/extract_noisy.py"
+
+
+if SHARD:
+
+    rule gather_noisy:
+        """The shards of a layer's activation maps under noise as one store."""
+        input:
+            shards=[
+                f"{NOISY}/shards/{{draw}}-{n}.zarr"
+                for n in range(EXTRACTION["shards"])
+            ],
+        output:
+            maps=temp(directory(f"{NOISY}/activations-{{draw}}.zarr")),
+        log:
+            "logs/gather_noisy/{probe}/{model}/{layer}/{kind}-{std}-{draw}.log",
+        benchmark:
+            "benchmarks/gather_noisy/{probe}/{model}/{layer}/{kind}-{std}-{draw}.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            code=code_hash("gather_activations"),
+        script:
+            "../scripts/gather_activations.py"
 
 
 for extraction in DISSECTED if NOISES else []:

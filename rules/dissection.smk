@@ -15,11 +15,18 @@ for extraction in EXTRACTIONS:
             probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
             weights=f"results/models/{extraction.model}/weights.safetensors",
         output:
-            maps=layer_paths(extraction, "clean/activations.zarr/zarr.json"),
+            maps=(
+                [
+                    temp(directory(path))
+                    for path in layer_paths(extraction, "clean/shards/{shard}.zarr")
+                ]
+                if SHARD
+                else layer_paths(extraction, "clean/activations.zarr/zarr.json")
+            ),
         log:
-            f"logs/extract_activations/{extraction.probe}/{extraction.model}/clean.log",
+            f"logs/extract_activations/{extraction.probe}/{extraction.model}/clean{SHARD}.log",
         benchmark:
-            f"benchmarks/extract_activations/{extraction.probe}/{extraction.model}/clean.tsv"
+            f"benchmarks/extract_activations/{extraction.probe}/{extraction.model}/clean{SHARD}.tsv"
         conda:
             "../envs/torch.yaml"
         threads: config["threads"]
@@ -32,10 +39,34 @@ for extraction in EXTRACTIONS:
             model=extraction.model,
             spec=config["models"][extraction.model],
             layers=extraction.layers,
-            shard=0,
+            shard=lambda wildcards: wildcards.get("shard", 0),
             code=code_hash("extract_activations"),
         script:
             "../scripts/extract_activations.py"
+
+
+if SHARD:
+
+    rule gather_activations:
+        """The shards of a layer's activation maps as one store."""
+        input:
+            shards=[f"{CLEAN}/shards/{n}.zarr" for n in range(EXTRACTION["shards"])],
+        output:
+            maps=f"{CLEAN}/activations.zarr/zarr.json",
+        log:
+            "logs/gather_activations/{probe}/{model}/{layer}.log",
+        benchmark:
+            "benchmarks/gather_activations/{probe}/{model}/{layer}.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            code=code_hash("gather_activations"),
+        script:
+            "../scripts/gather_activations.py"
 
 
 rule compute_thresholds:

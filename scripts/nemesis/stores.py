@@ -72,10 +72,10 @@ def block_size(bytes_per_image: int, count: int) -> int:
     return max(1, min(MAX_BLOCK, count, SHARD_BYTES // max(1, bytes_per_image)))
 
 
-def open_store(path):
+def open_store(path, whole: bool = True):
     """Open a store for reading.
 
-    Raises InputError when it, one of its arrays or a chunk of one is missing.
+    Raises InputError when it, one of its arrays or (if `whole`) a chunk of one is missing.
     """
     path = Path(path)
     try:
@@ -88,7 +88,7 @@ def open_store(path):
     for name in group.attrs.get("arrays", ()):
         if name not in arrays:
             raise InputError(f"{path}: lacks array '{name}'; {_remedy(path)}")
-    for name, array in arrays.items():
+    for name, array in arrays.items() if whole else ():
         for key in _chunk_keys(array):
             if not (path / name / key).is_file():
                 raise InputError(f"{path}: array '{name}' lacks chunk {key}; {_remedy(path)}")

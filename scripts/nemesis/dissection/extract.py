@@ -15,16 +15,15 @@ import numpy as np
 import torch
 
 from nemesis.devices import choose_batch, choose_device
-from nemesis.dissection.sinks import CountSink, MapSink
+from nemesis.dissection.sinks import CountSink, MapSink, save_images, save_record
 from nemesis.errors import InputError
 from nemesis.files import sha256_json
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
 from nemesis.progress import Progress
-from nemesis.stores import blocks, save_array, write_store
+from nemesis.stores import blocks, write_store
 
 FLOAT16_MAX = 65504.0
-RECORD_UNITS = "1/255 (mse: squared)"
 UNSEEN = ("code", "shard", "shards")  # params that leave no trace in the result
 GB = 1e9  # bytes
 
@@ -169,7 +168,7 @@ class _WriterFactory:
         streamed = self._is_streamed(layer, shape)
         attrs = {"layer": layer} | ({"streamed": True, "shape": shape, "dtype": self.dtype} if streamed else {})
         group = self.stack.enter_context(write_store(self.targets[layer], self.config_hash, self.inputs, **attrs))
-        save_array(group, "image", self.source.numbers.astype(np.uint32), ("image",), "number in the probe")
+        save_images(group, self.source.numbers)
         sink = CountSink(group, shape, self.dtype) if streamed else MapSink(group, shape, self.dtype)
         return _LayerWriter(sink, layer, shape, self.dtype, self.source, self.pool)
 
@@ -222,8 +221,7 @@ class _LayerWriter:
         """Write what is left, and the source's record, and wait for the writing thread."""
         if self.filled:
             self._flush()
-        for name, values in self.source.record.items():
-            save_array(self.sink.group, name, values, ("image",), RECORD_UNITS)
+        save_record(self.sink.group, self.source.record)
         if self.pending:
             self.pending.result()
         self.sink.finish()

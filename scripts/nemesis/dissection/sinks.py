@@ -8,6 +8,8 @@ from nemesis.dissection.counts import BINS, add_counts
 from nemesis.dissection.tops import TOP
 from nemesis.stores import CHUNK_BYTES, add_array, block_size, save_array
 
+RECORD_UNITS = "1/255 (mse: squared)"
+
 
 class MapSink:
     """Writes blocks of maps (U, B, h, w) and their maxima (U, B) into a zarr group."""
@@ -97,3 +99,14 @@ def save_counts(group, counts: np.ndarray, tops: Strongest):
 def add_max(group, shape, dtype: str, block: int):
     """The array of maxima (U, N) beside maps of a shape (U, N, h, w)."""
     return add_array(group, "max", shape[:2], dtype, ("unit", "image"), "activation", chunks=(shape[0], block))
+
+
+def save_images(group, numbers: np.ndarray):
+    """Store which images a store is about."""
+    save_array(group, "image", numbers.astype(np.uint32), ("image",), "number in the probe")
+
+
+def save_record(group, record: dict[str, np.ndarray]):
+    """Store what loading the images recorded, arrays (P,)."""
+    for name, values in record.items():
+        save_array(group, name, values, ("image",), RECORD_UNITS)
