@@ -71,9 +71,9 @@ if SHARD:
             mem_mb=4000,
             runtime=60,
         params:
-            code=code_hash("gather_activations"),
+            code=code_hash("gather_noisy"),
         script:
-            "../scripts/gather_activations.py"
+            "../scripts/gather_noisy.py"
 
 
 for extraction in DISSECTED if NOISES else []:

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 LAYERS = {"blocks.2": 24, "blocks.4": 40}  # units
 layers = pytest.mark.parametrize("layer", LAYERS)
+KEPT = ["counts", "image", "max", "top_image", "top_maps", "top_max"]  # of a streamed layer
 DISSECTION = ["unit", "label", "category", "iou", "intersection", "union"]
 DISSECTION += [f"{name}_{place}" for place in range(2, 6) for name in ("label", "iou")]
 
@@ -69,14 +70,15 @@ def test_everything_is_there_and_the_summary_was_printed(finished):
     for layer, units in LAYERS.items():
         assert f"{layer} " in summary and f" of {units}" in summary
     logs = list((place.folder / "logs").rglob("*.log"))
-    assert len(logs) == sum(finished.ended.jobs.values()) == 29
+    assert len(logs) == sum(finished.ended.jobs.values()) == 35
     assert [log for log in logs if "done in" not in log.read_text()] == []
     assert len(list((place.folder / "benchmarks").rglob("*.tsv"))) == len(logs)
 
 
 def test_nothing_temporary_is_left(finished):
     assert finished.place.rests() == []
-    assert list((finished.place.folder / "results").rglob("activations-*")) == []
+    for part in ("activations-*", "clean/shards/*", f"{NOISE}/shards/*"):
+        assert list((finished.place.folder / "results").rglob(part)) == []
 
 
 def test_a_second_call_does_nothing(finished):
@@ -264,8 +266,25 @@ def test_batch_size_changes_no_noise_no_label_and_hardly_an_iou(finished, tmp_pa
     assert largest < 1e-3
 
 
+def test_streamed_layers_in_one_shard_give_the_same_tables(finished, tmp_path):
+    place = finished.place.copied(tmp_path / "place")
+    place.remove("results/drawn")
+    place.configure(extraction=None, dissection=CONFIG["dissection"] | {"max_store_gb": 0})
+    folders = [f"{layer}/{part}" for layer in LAYERS for part in ("clean", NOISE)]
+    place.finish(*(f"{LITE}/{folder}/dissection.csv" for folder in folders))
+    assert sorted(zarr.open_group(place.folder / LITE / "blocks.2/clean/activations.zarr", mode="r")) == KEPT
+    tables, stored = (one.bytes_of("drawn/**/*.csv") for one in (place, finished.place))
+    assert len(tables) == 4 * len(LAYERS)
+    assert_same(tables, {name: stored[name] for name in tables})
+    for part in ("clean/tally.zarr", f"{NOISE}/tops.zarr"):
+        found, expected = (one.bytes_of(f"drawn/**/{part}/*/c/**/*") for one in (place, finished.place))
+        assert found
+        assert_same(found, expected)
+
+
 CLEAN_JOBS = {"compute_thresholds": 2, "dissect": 2}
-NOISE_JOBS = {"extract_noisy_drawn_lite": 1, "dissect_noise_drawn_lite": 1}
+EXTRACTION_JOBS = {"extract_activations_drawn_lite": 2, "gather_activations": 2}
+NOISE_JOBS = {"extract_noisy_drawn_lite": 2, "gather_noisy": 2, "dissect_noise_drawn_lite": 1}
 AGAIN_JOBS = {"dissect_designed": 2, "compare_storage": 1, "measure_collateral": 2, "minimum_epsilon": 1}
 ATTACK_JOBS = {"poison_images": 4, "gather_poison": 2} | AGAIN_JOBS
 PLOT_JOBS = {"plot_tables": 1, "plot_designed": 1}
@@ -275,7 +294,7 @@ PAGE_JOBS = {"write_report": 1}
 REPORT_JOBS = {"show_units": 2} | PAGE_JOBS
 EDITS = {
     "nemesis/scoring/intervals.py": PLOT_JOBS | REPORT_JOBS,
-    "nemesis/dissection/counts.py": CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
+    "nemesis/dissection/counts.py": EXTRACTION_JOBS | CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
     "nemesis/corruption/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
     "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS | {"show_units": 1} | PAGE_JOBS,
     "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1} | PAGE_JOBS,

@@ -190,7 +190,7 @@ def test_damaged_activations(finished, tmp_path):
     assert [target for target in targets if place.exists(target)] == []
     place.remove(*stores.values())  # as the lines say
     jobs = place.finish("--dry-run", *targets).jobs
-    assert jobs == {"extract_activations_drawn_lite": 1, "compute_thresholds": 2}
+    assert jobs == {"extract_activations_drawn_lite": 2, "gather_activations": 2, "compute_thresholds": 2}
 
 
 def test_damaged_probe(finished, tmp_path):
