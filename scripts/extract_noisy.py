@@ -19,4 +19,5 @@ with job(snakemake.log[0], snakemake.threads):
         source,
         snakemake.output.maps,
         (files.probe, files.weights),
+        counted=False,
     )

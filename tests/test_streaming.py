@@ -35,9 +35,13 @@ def recipe_of(batch: int) -> Recipe:
 
 
 def extract(probe, path, batch, limit, source=None, dtype="float16"):
+    """Store the maps of a probe, or those of its corrupted images, which are not counted."""
+    counted = source is None
     source = source or ImageSource(np.arange(probe.count), probe.names, probe.images)
     with LayerReader(tiny_network(), [LAYER], "cpu", pad_to=batch) as reader:
-        extract_activations(reader.read, source, {LAYER: path}, dtype, batch, "cpu", max_store_gb=limit)
+        extract_activations(
+            reader.read, source, {LAYER: path}, dtype, batch, "cpu", max_store_gb=limit, counted=counted
+        )
 
 
 def open_noisy(probe, out, batch: int, limit) -> dict:

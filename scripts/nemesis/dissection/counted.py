@@ -6,7 +6,7 @@ belongs to the tail is known exactly from the counts of the clean probe.
 
 import numpy as np
 
-from nemesis.dissection.counts import BINS, ORDER, Thresholds, ascending, thresholds_from_counts
+from nemesis.dissection.counts import BINS, ORDER, SIGN, Thresholds, ascending, thresholds_from_counts
 from nemesis.dissection.stored import StreamedMaps
 from nemesis.dissection.tails import TAIL, order_keys
 from nemesis.stores import blocks, read
@@ -49,14 +49,24 @@ def _count_tail(counts: np.ndarray, store, weights: np.ndarray, cuts: np.ndarray
         if not times.any():
             continue
         for unit, maps in enumerate(store.read(slice(start, stop))):
-            keys = order_keys(maps).reshape(len(maps), -1).astype(np.int32) - (cuts[unit] + 1)  # (B, h * w)
-            width = int(keys.max()) + 1
-            if width <= 0:
-                continue
-            image, place = (keys >= 0).nonzero()
-            found = np.bincount(image * width + keys[image, place], minlength=len(keys) * width)
             lowest = cuts[unit] + 1
-            counts[:, unit, lowest : lowest + width] += (times @ found.reshape(len(keys), width)).astype(np.int64)
+            found, place = _find_from(maps, lowest)
+            if not len(found):
+                continue
+            width = int(place.max()) + 1
+            image = found // (maps.size // len(maps))
+            seen = np.bincount(image * width + place, minlength=len(maps) * width).reshape(-1, width)  # (B, width)
+            counts[:, unit, lowest : lowest + width] += (times @ seen).astype(np.int64)
+
+
+def _find_from(maps: np.ndarray, lowest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which values (M,) of flattened maps have a key from `lowest` on, and how far above it, int64 (M,)."""
+    if lowest > SIGN:  # positive values: their bits are in order as they are, and those of negative ones are below
+        keys, lowest = np.ascontiguousarray(maps).view(np.int16).ravel(), lowest - SIGN
+    else:
+        keys = order_keys(maps).ravel()
+    found = np.flatnonzero(keys >= lowest)
+    return found, keys[found].astype(np.int64) - lowest
 
 
 def _choose_cuts(patterns: np.ndarray, quantile: float) -> np.ndarray:
@@ -64,4 +74,5 @@ def _choose_cuts(patterns: np.ndarray, quantile: float) -> np.ndarray:
     counts = ascending(patterns, True).cumsum(axis=1)
     if TAIL * quantile >= 1:
         return np.full(len(counts), -1)
+    # Bins are keys: both are in the order of the values.
     return (counts < (1 - TAIL * quantile) * counts[:, -1:]).sum(axis=1)

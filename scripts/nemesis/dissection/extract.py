@@ -63,7 +63,9 @@ def take_shard(source: ImageSource, shard: int, shards: int) -> ImageSource:
     return ImageSource(source.numbers[first:last], source.names[first:last], load, record, first, count)
 
 
-def extract_layers(model: str, params: dict, weights, probe, source: ImageSource, maps_paths, inputs=()):
+def extract_layers(
+    model: str, params: dict, weights, probe, source: ImageSource, maps_paths, inputs=(), counted: bool = True
+):
     """Store the maps of `source` for every layer of a config's model.
 
     `params` has the config's `spec` (of the model), `layers`, `dtype`, `batch`, `device` and
@@ -77,10 +79,10 @@ def extract_layers(model: str, params: dict, weights, probe, source: ImageSource
     targets = dict(zip(params["layers"], stores, strict=True))
     network = build_network(model, params["spec"], Path(weights))
     config_hash = sha256_json({key: value for key, value in params.items() if key not in UNSEEN})
-    limit = params["max_store_gb"]
+    options = {"max_store_gb": params["max_store_gb"], "counted": counted}
     with LayerReader(network, params["layers"], device, pad_to=batch) as reader:
         extract_activations(
-            reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs, max_store_gb=limit
+            reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs, **options
         )
 
 
@@ -94,13 +96,14 @@ def extract_activations(
     config_hash="",
     inputs=(),
     max_store_gb: float | None = None,
+    counted: bool = True,
 ):
     """Store the activation maps of every layer in `targets` {layer: path of activations.zarr}.
 
-    `run(images)` returns {layer: (B, U, h, w)}. Maps are stored as `dtype` (float16 or float32). Of a
-    layer whose maps of the whole source are larger than `max_store_gb` (1e9 bytes) only counts and
-    maxima are stored: it is streamed (see dissection.stored). A shard's store holds the blocks of its
-    images alone, at their places among all; `gather_activations` joins them.
+    `run(images)` returns {layer: (B, U, h, w)}. Maps are stored as `dtype` (float16 or float32). A layer
+    whose maps of the whole source are larger than `max_store_gb` (1e9 bytes) is streamed: only maxima and,
+    if `counted`, counts are stored (see sinks.CountSink). A shard's store holds the blocks of its images
+    alone, at their places among all; `gather_activations` joins them.
     Raises InputError that names layer, unit and image when an activation is not finite or does
     not fit in `dtype`. Out of memory on the device halves the batch, with one warning.
     """
@@ -108,7 +111,7 @@ def extract_activations(
     progress = Progress("extract", count)
     with contextlib.ExitStack() as stack:
         writing = ThreadPoolExecutor(1)
-        open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs, max_store_gb)
+        open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs, max_store_gb, counted)
         writers: dict[str, _LayerWriter] = {}
         try:
             for outputs in _run_batches(run, source, batch, device):
@@ -162,6 +165,7 @@ class _WriterFactory:
     config_hash: str
     inputs: tuple
     max_store_gb: float | None
+    counted: bool
 
     def __call__(self, layer: str, maps: torch.Tensor) -> "_LayerWriter":
         shape = (maps.shape[1], self.source.of, *maps.shape[2:])  # (U, N, h, w)
@@ -169,7 +173,7 @@ class _WriterFactory:
         attrs = {"layer": layer} | ({"streamed": True, "shape": shape, "dtype": self.dtype} if streamed else {})
         group = self.stack.enter_context(write_store(self.targets[layer], self.config_hash, self.inputs, **attrs))
         save_images(group, self.source.numbers)
-        sink = CountSink(group, shape, self.dtype) if streamed else MapSink(group, shape, self.dtype)
+        sink = CountSink(group, shape, self.dtype, self.counted) if streamed else MapSink(group, shape, self.dtype)
         return _LayerWriter(sink, layer, shape, self.dtype, self.source, self.pool)
 
     def _is_streamed(self, layer: str, shape) -> bool:

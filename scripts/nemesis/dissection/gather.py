@@ -40,7 +40,7 @@ def _join_counts(group, parts, edges, attrs):
     units, count, height, width = attrs["shape"]
     block = block_size(units * height * width * np.dtype(attrs["dtype"]).itemsize, count)
     _join_blocks(add_max(group, attrs["shape"], attrs["dtype"], block), "max", parts, edges)
-    counts = sum(read(part["counts"]) for part in parts)
+    counts = sum(read(part["counts"]) for part in parts) if "counts" in parts[0] else None
     tops = _read_strongest(parts[0])
     for part in parts[1:]:
         tops = keep_strongest(tops, _read_strongest(part))

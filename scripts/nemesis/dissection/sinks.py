@@ -37,17 +37,17 @@ class MapSink:
 class CountSink:
     """Counts the maps of a streamed layer and keeps, for pictures, those of each unit's strongest images.
 
-    Stored are `counts` int64 (U, 65536), a bin a bit pattern, `max` (U, N), and of the T strongest
+    Stored are (if `counted`) `counts` int64 (U, 65536), a bin a bit pattern, `max` (U, N), and of the T strongest
     images `top_image` uint32 (U, T), `top_max` (U, T) and `top_maps` (U, T, h, w). In memory: 512 KiB
     and T maps a unit.
     """
 
-    def __init__(self, group, shape, dtype: str):
+    def __init__(self, group, shape, dtype: str, counted: bool):
         units, count, height, width = shape
         self.group = group
         self.block = block_size(units * height * width * np.dtype(dtype).itemsize, count)
         self.max = add_max(group, shape, dtype, self.block)
-        self.counts = np.zeros((units, BINS), np.int64)
+        self.counts = np.zeros((units, BINS), np.int64) if counted else None
         self.tops = Strongest(
             np.zeros((units, 0), np.int64), np.zeros((units, 0), dtype), np.zeros((units, 0, height, width), dtype)
         )
@@ -55,7 +55,8 @@ class CountSink:
     def add(self, start: int, maps: np.ndarray, highest: np.ndarray):
         """Count the images from number `start` on."""
         self.max[:, start : start + maps.shape[1]] = highest
-        add_counts(self.counts, maps)
+        if self.counts is not None:
+            add_counts(self.counts, maps)
         image = np.broadcast_to(np.arange(start, start + maps.shape[1]), highest.shape)
         self.tops = keep_strongest(self.tops, Strongest(image, highest, maps))
 
@@ -88,9 +89,10 @@ def keep_strongest(known: Strongest, more: Strongest, count: int = TOP) -> Stron
     return Strongest(image[unit, place], highest[unit, place], maps)
 
 
-def save_counts(group, counts: np.ndarray, tops: Strongest):
+def save_counts(group, counts: np.ndarray | None, tops: Strongest):
     """Store what a streamed layer keeps beside its maxima; see CountSink."""
-    save_array(group, "counts", counts, ("unit", "pattern"), "activations", (1, BINS))
+    if counts is not None:
+        save_array(group, "counts", counts, ("unit", "pattern"), "activations", (1, BINS))
     save_array(group, "top_image", tops.image.astype(np.uint32), ("unit", "rank"), "position among the images")
     save_array(group, "top_max", tops.highest, ("unit", "rank"), "activation")
     save_array(group, "top_maps", tops.maps, ("unit", "rank", "y", "x"), "activation", (8, *tops.maps.shape[1:]))

@@ -82,7 +82,7 @@ class StreamedMaps:
 
     A map source with the interface of StoredMaps; `again` makes the maps of consecutive images, bit for bit
     those that were counted, `block` images at a time, of which the last HELD are remembered. `counts`
-    (U, 65536) and `tops` (image (U, T), maps (U, T, h, w)) are what was kept of them.
+    (U, 65536) (None for corrupted images) and `tops` (image (U, T), maps (U, T, h, w)) are what was kept of them.
     """
 
     layer: str
@@ -186,4 +186,4 @@ def open_maps(path, again: Again | None = None) -> StoredMaps | StreamedMaps:
     tops = (read(store["top_image"]).astype(np.int64), store["top_maps"])
     block = getattr(again, "batch", 1)
     layer = store.attrs["layer"]
-    return StreamedMaps(layer, shape, dtype, store["max"], store["counts"], tops, image, record, again, block)
+    return StreamedMaps(layer, shape, dtype, store["max"], store.get("counts"), tops, image, record, again, block)
