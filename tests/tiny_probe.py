@@ -148,6 +148,14 @@ class ArrayMaps:
     unit_chunk: int = 2
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return self.maps.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.maps.dtype
+
+    @property
     def units(self) -> int:
         return self.maps.shape[0]
 

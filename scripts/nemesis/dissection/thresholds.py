@@ -1,7 +1,8 @@
 """Activation thresholds of a whole layer, from its stored maps.
 
-A *map source* has `units`, `count`, `block`, `unit_chunk`, `read(images, units)` and `sources(weights)`;
-it is the clean store, whether stored or streamed, or the clean store with some images replaced by their corrupted maps.
+A *map source* has `shape` (U, N, h, w), `dtype`, `units`, `count`, `block`, `unit_chunk`,
+`read(images, units)` and `sources(weights)`; it is the clean store, whether stored or streamed, or
+the clean store with some images replaced by their corrupted maps.
 """
 
 import logging
