@@ -68,8 +68,8 @@ if SHARD:
             "../envs/data.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=grow(4000),
+            runtime=grow(60),
         params:
             code=code_hash("gather_noisy"),
         script:

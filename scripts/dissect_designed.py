@@ -17,7 +17,7 @@ with job(snakemake.log[0], snakemake.threads):
         target = Path(output.maps[number]).parent
         with (
             open_reader(layer, files, params, pad=True) as (reader, batch),
-            write_row_maps(target, poison, layer.maps.maps.shape[2:], layer.maps.maps.dtype, (store,)) as keep,
+            write_row_maps(target, poison, layer.maps.shape[2:], layer.maps.dtype, (store,)) as keep,
         ):
             table, curve = dissect_designed(
                 layer, poison, reader, params.storage, params.budgets, params.seed, batch, keep

@@ -43,6 +43,12 @@ def test_no_maps_count_nothing(tmp_path):
     assert grow(100, 5)({}, SimpleNamespace(probe="x"), 1) == 100
 
 
+def test_a_streamed_layer_counts_as_if_stored(tmp_path):
+    with write_store(tmp_path / "maps.zarr", streamed=True, shape=(3, 5, 7, 7), dtype="float16"):
+        pass
+    assert count_gb(str(tmp_path / "maps.zarr" / "zarr.json")) == 3 * 5 * 49 * 2 / 1e9
+
+
 def test_maps_that_are_not_made_yet(tmp_path):
     """Snakemake takes this error for 'not known yet' if it names the input."""
     missing = str(tmp_path / "maps.zarr" / "zarr.json")

@@ -19,7 +19,8 @@ def grow(amount: int, per_gb: int = 0):
 def count_gb(stores) -> float:
     """GB (1e9 bytes) of the maps in activations.zarr stores, uncompressed, given the zarr.json of each.
 
-    A store without an array of maps counts nothing. Raises FileNotFoundError where a store is not made yet.
+    A streamed layer counts as if stored, another store without an array of maps as nothing.
+    Raises FileNotFoundError where a store is not made yet.
     """
     paths = [stores] if isinstance(stores, str) else stores
     return sum(_count_bytes(Path(path)) for path in paths) / 1e9
@@ -30,6 +31,7 @@ def _count_bytes(store: Path) -> int:
         pass
     array = store.parent / "maps" / "zarr.json"
     if not array.exists():
-        return 0
+        found = json.loads(store.read_text()).get("attributes", {})
+        return math.prod(found["shape"]) * int(found["dtype"].removeprefix("float")) // 8 if "streamed" in found else 0
     found = json.loads(array.read_text())
     return math.prod(found["shape"]) * int(found["data_type"].removeprefix("float")) // 8
