@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nemesis.dissection.counts import compute_thresholds
+from nemesis.dissection.counts import count_activations, thresholds_from_counts
 from nemesis.dissection.dissect import Concepts
 from nemesis.dissection.tally import Tally, compute_iou, empty_tally, label_block, tally_images
 from nemesis.stores import blocks
@@ -59,7 +59,7 @@ def redissect(changes: list[Change], clean, probe, concepts: Concepts, areas, de
         group = [changes[index] for index in chosen]
         maps = clean.read_units(slice(0, clean.count), units[first:last])
         base = dict(zip(units[first:last], maps, strict=True))
-        thresholds[chosen] = [find_threshold(change, base[change.unit], settings) for change in group]
+        thresholds[chosen] = find_thresholds(group, base, settings)
         parts.append(_tally_changes(group, base, thresholds[chosen], probe, concepts, device))
         order += chosen
     back = torch.from_numpy(np.argsort(order)).to(device)
@@ -69,17 +69,24 @@ def redissect(changes: list[Change], clean, probe, concepts: Concepts, areas, de
     return Redissected(thresholds, compute_iou(tally, concepts.on.to(device), settings["iou"]), tally)
 
 
-def find_threshold(change: Change, base: np.ndarray, settings: dict) -> float:
-    """Exact threshold of a changed unit: the clean counts, less the old maps, plus the new ones."""
+def find_thresholds(changes: list[Change], base: dict, settings: dict) -> list[float]:
+    """Exact thresholds of changed units: each one's clean counts, less the old maps, plus the new ones.
+
+    `base` has the clean maps (N, h, w) of every unit; they are counted once a unit.
+    """
+    counts: dict[int, np.ndarray] = {}
+    return [_find_threshold(change, base[change.unit], counts, settings) for change in changes]
+
+
+def _find_threshold(change: Change, base: np.ndarray, counts: dict, settings: dict) -> float:
     if change.threshold is not None:
         return change.threshold
-
-    def chunks():
-        yield base[None], 1
-        yield base[None, change.images], -1
-        yield change.maps[None], 1
-
-    found = compute_thresholds(chunks, 1, base.dtype, settings["quantile"], settings["threshold"])
+    if change.unit not in counts:
+        counts[change.unit] = count_activations(lambda: [(base[None], 1)], 1)
+    difference = [(base[None, change.images], -1), (change.maps[None], 1)]
+    patterns = counts[change.unit] + count_activations(lambda: difference, 1)
+    chunks = lambda: [(base[None], 1), *difference]  # noqa: E731
+    found = thresholds_from_counts(patterns, base.dtype, settings["quantile"], settings["threshold"], chunks)
     return float(found.threshold[0])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 BINS = 65536
 SIGN = 0x8000
+PIECE = 2**22  # values counted at once; more would be copied to 64 bits whole
 # Bit patterns of 16-bit floats (or of the upper halves of 32-bit ones) in ascending order of value.
 ORDER = np.concatenate([np.arange(BINS - 1, SIGN - 1, -1), np.arange(SIGN)]).astype(np.uint16)
 LEVEL_PUBLISHED = np.float32(994 / 999)  # what the published code reads for quantile 0.005
@@ -40,17 +41,18 @@ def add_counts(patterns: np.ndarray, maps: np.ndarray, weight: int = 1, prefix: 
     `prefix` (U,) is given, the lower 16 bits of the values whose upper bits equal it.
     """
     for unit, values in enumerate(maps):
-        if maps.dtype == np.float16:
-            keys = np.ascontiguousarray(values).view(np.uint16).ravel()
-        else:
-            bits = (values.ravel() + np.float32(0)).view(np.uint32)  # the sum turns -0 into +0
-            upper = bits >> np.uint32(16)
-            keys = upper if prefix is None else bits[upper == prefix[unit]] & np.uint32(0xFFFF)
-        found = np.bincount(keys, minlength=BINS)
-        if weight == 1:
-            patterns[unit] += found
-        else:
-            patterns[unit] += weight * found
+        for piece in np.array_split(values.reshape(-1), -(-values.size // PIECE) or 1):
+            found = np.bincount(_patterns_of(piece, None if prefix is None else prefix[unit]), minlength=BINS)
+            patterns[unit] += found if weight == 1 else weight * found
+
+
+def _patterns_of(values: np.ndarray, prefix) -> np.ndarray:
+    """Bit patterns of values (n,): 16 bits, the upper 16 of 32, or the lower 16 of those whose upper equal `prefix`."""
+    if values.dtype == np.float16:
+        return np.ascontiguousarray(values).view(np.uint16)
+    bits = (values + np.float32(0)).view(np.uint32)  # the sum turns -0 into +0
+    upper = bits >> np.uint32(16)
+    return upper if prefix is None else bits[upper == prefix] & np.uint32(0xFFFF)
 
 
 def count_activations(chunks: Chunks, units: int, prefix: np.ndarray | None = None) -> np.ndarray:
