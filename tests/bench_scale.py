@@ -17,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scale_stages import Place, measure
+from scale_data import Place
+from scale_stages import measure
 from scale_tables import MEASUREMENTS, write_documents
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scale_stages import LAYERS, SIDE
+from scale_data import LAYERS, SIDE
 
 from nemesis.config import check_config
 from nemesis.devices import choose_batch

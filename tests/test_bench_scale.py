@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from bench_scale import COLUMNS, COUNTS, QUICK, describe_machine, list_measurements, run_apart, run_here, write_rows
-from scale_stages import LAYERS
+from scale_data import LAYERS
 from scale_tables import (
     DEVICE_LIMIT,
     DOCUMENT,
