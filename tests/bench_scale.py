@@ -10,6 +10,7 @@ import argparse
 import csv
 import datetime
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -108,7 +109,8 @@ def list_measurements(counts: dict, quick: bool):
 def run_apart(stage: str, folder: Path, layer: str, images: int, device: str) -> dict:
     """One measurement in a process of its own, so that its peak memory is its own."""
     command = [sys.executable, Path(__file__).with_name("scale_stages.py"), stage, folder, layer, str(images), device]
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"bench_scale: {stage} of {layer or 'no layer'}, {images} images failed, see above")
     return json.loads(done.stdout.splitlines()[-1])

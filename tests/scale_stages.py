@@ -156,7 +156,7 @@ def _poison(place: Place, attack, rows: int):
     from nemesis.corruption.poisoned import write_poison
 
     probe, _, _ = place.open()
-    holder = SimpleNamespace(maps=SimpleNamespace(shape=(place.shape[0], probe.count, *place.shape[1:])))
+    holder = SimpleNamespace(shape=(place.shape[0], probe.count, *place.shape[1:]))
     subject = Subject(probe, holder, np.zeros(place.shape[0]), "segmentation", "equation7")
     plan = make_plan(place, rows)
     attacked = attack_rows(attack, plan, subject, np.full(rows, 6.0), place.batch)
