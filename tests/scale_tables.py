@@ -43,6 +43,7 @@ GRID = {
         {"probe": "broden", "model": "vgg16", "layers": list(LAYERS), "units": "all"},
         {"probe": "broden", "model": "resnet50", "layers": ["layer1", "layer2", "layer3", "layer4"], "units": "all"},
     ],
+    "dissection": {"null_replicates": 10, "max_store_gb": 450},
     "noise": {"kinds": ["gaussian"], "std": [0.02, 0.05], "fractions": [0.2, 0.6, 1.0]},
     "designed": {"eps": [2, 4, 6], "modes": ["untargeted", "targeted"], "units": 50, "max_fraction": 0.1},
 }

@@ -65,10 +65,11 @@ def test_editing_changes_exactly_the_scripts_that_depend_on_it(scripts):
 
 
 def test_every_file_of_the_library_counts_somewhere(scripts):
-    """Data that no hash sees would give stale results."""
+    """Data that no hash sees would give stale results; addresses of files and rates of estimates change no result."""
     library = scripts / "nemesis"
     data = [path for path in library.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
-    assert data
+    data = [path for path in data if path.name != "sources.csv" and path.parent.name != "estimate"]
+    assert len(data) > 5
     before = {script: code_hash(script) for script in scripts.glob("*.py")}
     for path in data:
         path.write_bytes(path.read_bytes() + b"\n")
