@@ -135,7 +135,7 @@ def bad_models(finished, tmp_path_factory):
     models["odd"] = {"kind": "efficientnet_lite1"}
     wanted = {"broken": "0", "odd": "blocks.2", "lite": "blocks.99"}
     experiments = [{"probe": "drawn", "model": model, "layers": [layer]} for model, layer in wanted.items()]
-    place.configure(models=models, experiments=experiments, designed=None)
+    place.configure(models=models, experiments=experiments, designed=None, extraction=None)
     return place, place.run("--keep-going")
 
 
