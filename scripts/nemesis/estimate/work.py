@@ -252,9 +252,9 @@ def _redissect(prices: Prices, site: Site, layer: LayerWork, changes: float) -> 
 
 
 def _redissect_bytes(config: dict, prices: Prices, site: Site, layer: LayerWork) -> float:
-    """Host memory: all maps of one unit, and their bit patterns as 64-bit numbers while they are counted."""
+    """Host memory: all maps of one unit; they are counted in pieces."""
     unit = site.probe.images * math.prod(layer.shape[1:])
-    return prices.memory("redissect", layer) + unit * (_itemsize(config) + 8)
+    return prices.memory("redissect", layer) + unit * _itemsize(config)
 
 
 def _itemsize(config: dict) -> int:
