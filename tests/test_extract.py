@@ -15,6 +15,7 @@ from nemesis.dissection import extract, sinks
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
+from nemesis.models.network import LayerReader, Network
 
 COUNT = 20
 
@@ -182,6 +183,24 @@ def test_out_of_memory_halves_the_batch(images, source, tmp_path, caplog, error)
     expected = run_elementwise(torch.from_numpy(images))
     for layer, maps in stored.items():
         np.testing.assert_array_equal(everything(maps), expected[layer].transpose(0, 1).numpy())
+
+
+def test_halved_batches_are_not_filled_up_again(images, source, tmp_path):
+    """The workflow's reader pads the last batch; with a batch that does not fit it would never get smaller."""
+    sizes = []
+
+    class Tight(torch.nn.Module):
+        def forward(self, batch):
+            sizes.append(len(batch))
+            if len(batch) > 5:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return batch
+
+    network = Network("tight", torch.nn.Sequential(Tight()), (0, 0, 0), (1, 1, 1))
+    with LayerReader(network, ["0"], "cpu", pad_to=9) as reader:
+        extract_activations(reader.read, source, {"0": tmp_path / "maps.zarr"}, "float16", 9, "cpu")
+    assert sizes[0] == 9 and set(sizes[1:]) == {4}
+    assert everything(open_maps(tmp_path / "maps.zarr")).shape[:2] == (3, len(images))
 
 
 def test_too_little_memory_for_one_image_is_one_line(source, tmp_path):

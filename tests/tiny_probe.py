@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from nemesis.dissection.stored import MapSource
+
 CATEGORIES = ("scene", "texture", "color", "object", "part", "material")
 IMAGE_SIZE, LABEL_SIZE = 32, 16
 # number: name, coverage by category. The primary category has the largest coverage, the later one of a tie.
@@ -140,7 +142,7 @@ def write_rows(path: Path, rows: list[dict]):
 
 
 @dataclass(frozen=True)
-class ArrayMaps:
+class ArrayMaps(MapSource):
     """A map source in memory: maps (U, N, h, w)."""
 
     maps: np.ndarray
@@ -154,17 +156,6 @@ class ArrayMaps:
     @property
     def dtype(self) -> np.dtype:
         return self.maps.dtype
-
-    @property
-    def units(self) -> int:
-        return self.maps.shape[0]
-
-    @property
-    def count(self) -> int:
-        return self.maps.shape[1]
-
-    def sources(self, weights: np.ndarray | None = None):
-        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
 
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         return self.maps[units, images]

@@ -38,3 +38,8 @@ def _fitting_images(device: torch.device) -> int:
     if not torch.cuda.is_available():
         return GPU_IMAGES
     return int(0.75 * torch.cuda.get_device_properties(device).total_memory / ATTACK_BYTES)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Did a network fail because its device, a GPU or the processor, has too little memory for the batch?"""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

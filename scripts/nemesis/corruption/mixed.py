@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemesis.dissection.stored import StoredMaps
+from nemesis.dissection.stored import MapSource, StoredMaps
 
 
 @dataclass(frozen=True)
-class MixedMaps:
+class MixedMaps(MapSource):
     """A map source: `clean` for all N images, but `corrupted` for the images in `chosen`.
 
     `rows` are the positions of the chosen images in the corrupted store.
@@ -26,14 +26,6 @@ class MixedMaps:
     @property
     def dtype(self) -> np.dtype:
         return self.clean.dtype
-
-    @property
-    def units(self) -> int:
-        return self.clean.units
-
-    @property
-    def count(self) -> int:
-        return self.clean.count
 
     @property
     def block(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nemesis.devices import choose_batch, choose_device
+from nemesis.devices import choose_batch, choose_device, is_out_of_memory
 from nemesis.dissection.sinks import CountSink, MapSink, save_images, save_record
 from nemesis.errors import InputError
 from nemesis.files import sha256_json
@@ -147,7 +147,7 @@ def _run_batches(run, source: ImageSource, size: int, device):
 
 
 def _halve(error: RuntimeError, size: int) -> int:
-    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    if not is_out_of_memory(error):
         raise error
     if size == 1:
         raise InputError("the device has too little memory for one image; use device: cpu") from error

@@ -13,8 +13,24 @@ KNOWN = ("maps", "max", "image", "counts", "top_image", "top_max", "top_maps")  
 HELD = 2  # blocks of a streamed layer in memory
 
 
+class MapSource:
+    """What every map source has by its `shape` (U, N, h, w); beside it `dtype`, `block`, `unit_chunk` and `read`."""
+
+    @property
+    def units(self) -> int:
+        return self.shape[0]
+
+    @property
+    def count(self) -> int:
+        return self.shape[1]
+
+    def sources(self, weights: np.ndarray | None = None) -> list[tuple["MapSource", np.ndarray]]:
+        """The stores behind it, each with how often each of its images counts; `weights` (N,), or once each."""
+        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
+
+
 @dataclass(frozen=True)
-class StoredMaps:
+class StoredMaps(MapSource):
     """An opened activations.zarr: `maps` (U, P, h, w), `max` (U, P), `image` (P,)."""
 
     maps: object
@@ -31,14 +47,6 @@ class StoredMaps:
         return self.maps.dtype
 
     @property
-    def units(self) -> int:
-        return self.shape[0]
-
-    @property
-    def count(self) -> int:
-        return self.shape[1]
-
-    @property
     def unit_chunk(self) -> int:
         return self.maps.chunks[0]
 
@@ -46,10 +54,6 @@ class StoredMaps:
     def block(self) -> int:
         """Images in one shard."""
         return self.maps.chunks[1]
-
-    def sources(self, weights: np.ndarray | None = None) -> list[tuple["StoredMaps", np.ndarray]]:
-        """This store and how often each of its images counts: `weights` (P,), or once."""
-        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
 
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         """Maps of a slice of the stored images, (U', B, h, w)."""
@@ -77,7 +81,7 @@ Again = Callable[[str, int, int], np.ndarray]  # (layer, start, stop) -> maps (U
 
 
 @dataclass(frozen=True)
-class StreamedMaps:
+class StreamedMaps(MapSource):
     """An opened activations.zarr of a layer whose maps were too large to store: the network gives them again.
 
     A map source with the interface of StoredMaps; `again` makes the maps of consecutive images, bit for bit
@@ -98,21 +102,9 @@ class StreamedMaps:
     held: OrderedDict = field(default_factory=OrderedDict)
 
     @property
-    def units(self) -> int:
-        return self.shape[0]
-
-    @property
-    def count(self) -> int:
-        return self.shape[1]
-
-    @property
     def unit_chunk(self) -> int:
         """All units: they come out of the network together."""
         return self.units
-
-    def sources(self, weights: np.ndarray | None = None) -> list[tuple["StreamedMaps", np.ndarray]]:
-        """This layer and how often each of its images counts: `weights` (P,), or once."""
-        return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
 
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         """Maps of a slice of the images, (U', B, h, w)."""

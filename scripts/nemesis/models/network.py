@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
+from nemesis.devices import is_out_of_memory
 from nemesis.errors import InputError
 
 MAX_LISTED_LAYERS = 40
@@ -123,8 +124,13 @@ class LayerReader:
         if 0 < len(inputs) < self.pad_to:
             fill = inputs[-1:].expand(self.pad_to - len(inputs), -1, -1, -1)
             inputs = torch.cat([inputs, fill]).contiguous(memory_format=self.memory_format)
-        with contextlib.suppress(_Stop):
-            self.network.module(inputs)
+        try:
+            with contextlib.suppress(_Stop):
+                self.network.module(inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error):  # the smaller batches to come are not filled up to this size again
+                self.pad_to = len(inputs) // 2
+            raise
         seen, self._seen, self._take = self._seen, {}, None
         if self._problem is not None:
             raise InputError(self._problem)
