@@ -101,7 +101,7 @@ def open_layer(place: Place):
 
 def redissect(place: Place) -> dict:
     """Dissecting TASKS units again after a fiftieth of the images changed, twice each."""
-    from nemesis.corruption.redissect import Change
+    from nemesis.corruption.versions import Change
 
     layer = open_layer(place)
     images = np.arange(0, place.images, 50)

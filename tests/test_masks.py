@@ -35,7 +35,7 @@ def way(request, monkeypatch):
 def mask_of(maps, thresholds, size):
     """The mask as a boolean array (P, Hs, Ws); a pixel found twice fails."""
     mask = np.zeros((len(maps), size[0] * size[1]), int)
-    for pair, pixel in mask_pixels(torch.from_numpy(maps), torch.from_numpy(thresholds), size):
+    for pair, pixel, _ in mask_pixels(torch.from_numpy(maps), torch.from_numpy(thresholds), size):
         np.add.at(mask, (pair.numpy(), pixel.numpy()), 1)
     assert mask.max(initial=0) <= 1
     return mask.reshape(-1, *size).astype(bool)

@@ -11,9 +11,10 @@ import torch
 from nemesis.corruption.attack import METHODS
 from nemesis.corruption.plan import plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective
-from nemesis.corruption.redissect import Change, redissect
+from nemesis.corruption.redissect import redissect
 from nemesis.corruption.regions import concept_masks
 from nemesis.corruption.targets import Task
+from nemesis.corruption.versions import Change
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.upsample import upsample

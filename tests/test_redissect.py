@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny_probe import ArrayMaps
 
 from nemesis.corruption import redissect as redissect_module
-from nemesis.corruption.redissect import Change, redissect
+from nemesis.corruption.redissect import redissect
+from nemesis.corruption.versions import Change
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.masks import mask_pixels
 from nemesis.dissection.thresholds import layer_thresholds
@@ -137,9 +138,9 @@ def test_a_mask_does_not_depend_on_the_maps_beside_it(cells):
     """Not even where an upsampled value is its map's threshold, and the last bit decides."""
     maps = torch.from_numpy(np.random.default_rng(0).normal(size=(40, *cells)).astype(np.float32))
     thresholds = torch.stack([F.interpolate(m[None, None], (12, 10), mode="bilinear")[0, 0, 5, 4] for m in maps])
-    ((pair, pixel),) = mask_pixels(maps, thresholds, (12, 10))
+    ((pair, pixel, _),) = mask_pixels(maps, thresholds, (12, 10))
     for index in range(len(maps)):
-        ((_, alone),) = mask_pixels(maps[index : index + 1], thresholds[index : index + 1], (12, 10))
+        ((_, alone, _),) = mask_pixels(maps[index : index + 1], thresholds[index : index + 1], (12, 10))
         assert pixel[pair == index].tolist() == alone.tolist()
 
 

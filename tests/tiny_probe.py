@@ -157,6 +157,10 @@ class ArrayMaps(MapSource):
     def dtype(self) -> np.dtype:
         return self.maps.dtype
 
+    @property
+    def image(self) -> np.ndarray:
+        return np.arange(self.count)
+
     def read(self, images: slice, units: slice = slice(None)) -> np.ndarray:
         return self.maps[units, images]
 

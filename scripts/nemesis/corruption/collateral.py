@@ -8,8 +8,8 @@ from nemesis.corruption.classes import contains_class, top_classes
 from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import ALL
 from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.redissect import Change
 from nemesis.corruption.rows import Corrupt, poisoned_images, random_images
+from nemesis.corruption.versions import Change
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 

@@ -1,5 +1,6 @@
 """Labels of attacked units, beside the clean ones and the controls."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 
@@ -40,8 +41,10 @@ def dissect_designed(
         options = {"dtype": layer.maps.dtype, "batch": batch}
         shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
         control = show_rows(*arguments, noise, **options, measure=False)
-        tables.append(_tabulate(layer, poison, tasks, shown, control, span.start))
-        curves.append(_trace_budgets(layer, poison, tasks, shown, span.start, budgets))
+        changes = _list_changes(layer, poison, tasks, shown, control, span.start, budgets)
+        found = layer.redissect(changes)
+        tables.append(_tabulate(layer, poison, tasks, shown, found, span.start))
+        curves.append(_trace_budgets(layer, poison, tasks, changes, found, budgets))
         keep(span.start, shown.maps)
         progress.add(len(tasks))
     return pd.concat(tables[1:] or tables), pd.concat(curves[1:] or curves)
@@ -57,14 +60,22 @@ def group_tasks(poison: Poison, layer: Layer) -> list[range]:
     return [range(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
-def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown, start: int) -> pd.DataFrame:
-    fixed = [float(layer.thresholds[poison.tasks[task].unit]) for task in tasks]
+def _list_changes(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown, start: int, budgets):
+    """What is dissected of T tasks: all poisoned images, the same at the clean threshold, noise (T each); budgets."""
     changes = [change_of(poison, shown, start, task) for task in tasks]
-    changes += [change_of(poison, shown, start, task, threshold=t) for task, t in zip(tasks, fixed, strict=True)]
-    changes += [change_of(poison, control, start, task) for task in tasks]
-    found = layer.redissect(changes)
+    found = [*changes]
+    found += [dataclasses.replace(change, threshold=float(layer.thresholds[change.unit])) for change in changes]
+    found += [change_of(poison, control, start, task) for task in tasks]
+    limits = [budget_images(budget, layer.probe.count) for budget in budgets]
+    for task, change in zip(tasks, changes, strict=True):
+        rank = poison.rank[poison.rows_of(task)]
+        found += [dataclasses.replace(change, chosen=rank < limit) for limit in limits]
+    return found
+
+
+def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, found, start: int) -> pd.DataFrame:
     count, names = len(tasks), np.array(layer.concepts.names, object)
-    number, number_fixed, number_noise = found.numbers.reshape(3, count)
+    number, number_fixed, number_noise = found.numbers[: 3 * count].reshape(3, count)
     units = [poison.tasks[task].unit for task in tasks]
     source, target = (np.array([getattr(poison.tasks[t], end) for t in tasks]) for end in ("source", "target"))
     clean = layer.table.set_index("unit").loc[units]
@@ -85,7 +96,7 @@ def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown,
     for name in MEASURES:
         measured = [shown.measures[name][part] for part in rows]
         table[name] = [part.max() if name == "linf" else part.mean() for part in measured]
-    table["threshold"], table["clean_threshold"] = found.thresholds[:count], fixed
+    table["threshold"], table["clean_threshold"] = found.thresholds[:count], layer.thresholds[units].astype(float)
     table["fixed_label"], table["fixed_iou"] = names[number_fixed], found.iou[count + at, number_fixed]
     table["fixed_target_iou"] = np.where(target > 0, found.iou[count + at, target], np.nan)
     table["fixed_manipulated"] = number_fixed != source
@@ -95,18 +106,13 @@ def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown,
     return table[COLUMNS]
 
 
-def _trace_budgets(layer: Layer, poison: Poison, tasks, shown: Shown, start: int, budgets) -> pd.DataFrame:
+def _trace_budgets(layer: Layer, poison: Poison, tasks, changes, found, budgets) -> pd.DataFrame:
     """Labels when only the most influential images are poisoned: one row a (unit, budget)."""
-    pairs = [(task, budget, budget_images(budget, layer.probe.count)) for task in tasks for budget in budgets]
-    if not pairs:
-        return pd.DataFrame(columns=CURVE)
-    changes = [change_of(poison, shown, start, task, below=limit) for task, _, limit in pairs]
-    found = layer.redissect(changes)
-    iou = layer.table.set_index("unit")["iou"]
-    lines = []
-    for index, ((task, budget, _), number) in enumerate(zip(pairs, found.numbers, strict=True)):
-        of = poison.tasks[task]
+    iou, lines, numbers = layer.table.set_index("unit")["iou"], [], found.numbers
+    for place, (task, budget) in enumerate(itertools.product(tasks, budgets)):
+        of, index = poison.tasks[task], 3 * len(tasks) + place
+        number = numbers[index]
         hit = bool(of.target) and number == of.target
-        line = (of.unit, layer.concepts.names[of.target], budget, len(changes[index].images), iou[of.unit])
+        line = (of.unit, layer.concepts.names[of.target], budget, changes[index].count, iou[of.unit])
         lines.append((*line, layer.concepts.names[number], found.iou[index, number], number != of.source, hit))
     return pd.DataFrame(lines, columns=CURVE)

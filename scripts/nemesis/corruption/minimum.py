@@ -13,7 +13,7 @@ import torch
 from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import Plan, select_tasks
 from nemesis.corruption.poison import Subject, attack_rows, round_inside
-from nemesis.corruption.redissect import Change
+from nemesis.corruption.versions import Change
 from nemesis.models.network import LayerReader
 
 COLUMNS = ["unit", "clean_label", "clean_category", "clean_iou", "margin", "minimum_epsilon", "unchanged_epsilon"]

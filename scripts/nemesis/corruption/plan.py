@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from nemesis.corruption.targets import NO_UNIT, Task
-from nemesis.dissection.tally import count_pairs, label_block
+from nemesis.dissection.tally import count_masks, label_block
 from nemesis.errors import InputError
 from nemesis.progress import Progress
 from nemesis.stores import blocks
@@ -83,9 +83,8 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device
         else:
             once = _count_once(probe.labels(start, stop), probe.scalars[span])
             labels = label_block(once, probe.scalars[span], length, device)
-            areas = labels.areas.cpu().numpy()  # (B, L)
-            source[:, span] = areas[:, [task.source for task in tasks]].T
-            target[:, span] = areas[:, [task.target for task in tasks]].T
+            source[:, span] = labels.area_of([task.source for task in tasks]).T.cpu()
+            target[:, span] = labels.area_of([task.target for task in tasks]).T.cpu()
             _count_overlap(overlap[:, span], tasks, torch.from_numpy(part).to(device), limits, labels)
         progress.add(stop - start)
     mean, square = moments / (probe.count * np.prod(maps.shape[2:]))
@@ -184,6 +183,6 @@ def _count_overlap(overlap, tasks: list[Task], maps, limits, labels):
     pairs = (maps.amax(dim=(2, 3)).float() > limits[:, None]).nonzero()
     for part in pairs.split(4096):
         task, image = part.unbind(1)
-        counts, _ = count_pairs(maps, limits, labels, task, image)  # (P, L)
-        found = counts[torch.arange(len(task), device=maps.device), sources[task]]
+        counts, _ = count_masks(maps[task, image].float(), limits[task, None], limits[task], labels, image)
+        found = (counts[:, 0] * (labels.concepts[image] == sources[task, None])).sum(1)  # (P,)
         overlap[task.cpu().numpy(), image.cpu().numpy()] = found.cpu().numpy()

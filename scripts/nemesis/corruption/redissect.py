@@ -2,8 +2,9 @@
 
 A `Change` says which maps of one unit became what. All changes are dissected together in one pass:
 thresholds are exact again, only images in which a changed unit exceeds its new threshold are looked
-at, and the concepts' own areas, which no image changes, come from the clean tally. The result is
-that of a full dissection of the corrupted probe, bit for bit.
+at, maps that several changes of a unit have in common are counted once for all of them, and the
+concepts' own areas, which no image changes, come from the clean tally. The result is that of a full
+dissection of the corrupted probe, bit for bit.
 """
 
 from dataclasses import dataclass
@@ -11,26 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nemesis.corruption.versions import Change, highest_values, line_up
 from nemesis.dissection.counts import count_activations, thresholds_from_counts
 from nemesis.dissection.dissect import Concepts
-from nemesis.dissection.tally import Tally, compute_iou, empty_tally, label_block, tally_images
+from nemesis.dissection.tally import Tally, compute_iou, empty_tally, label_block, tally_images, tally_pairs
 from nemesis.stores import blocks
 
 IMAGES = 128  # labels laid out at once
 MAP_BYTES = 2**28  # clean maps of units held at once
-
-
-@dataclass(frozen=True)
-class Change:
-    """Unit `unit` on a probe whose images `images` (P,) (ascending) now give `maps` (P, h, w).
-
-    `threshold`: keep this one instead of finding it anew.
-    """
-
-    unit: int
-    images: np.ndarray
-    maps: np.ndarray
-    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +52,8 @@ def redissect(changes: list[Change], clean, probe, concepts: Concepts, areas, de
         parts.append(_tally_changes(group, base, thresholds[chosen], probe, concepts, device))
         order += chosen
     back = torch.from_numpy(np.argsort(order)).to(device)
-    names = ("intersection", "unit_area", "unit_total")
-    counts = {name: torch.cat([getattr(part, name) for part in parts])[back] for name in names}
-    tally = Tally(**counts, concept_area=torch.as_tensor(areas, device=device))
+    counts = [torch.cat(part)[back] for part in zip(*parts, strict=True)]
+    tally = Tally(*counts, concept_area=torch.as_tensor(areas, device=device))
     return Redissected(thresholds, compute_iou(tally, concepts.on.to(device), settings["iou"]), tally)
 
 
@@ -83,45 +71,28 @@ def _find_threshold(change: Change, base: np.ndarray, counts: dict, settings: di
         return change.threshold
     if change.unit not in counts:
         counts[change.unit] = count_activations(lambda: [(base[None], 1)], 1)
-    difference = [(base[None, change.images], -1), (change.maps[None], 1)]
+    difference = [(base[None, change.images[change.kept]], -1), (change.maps[None, change.kept], 1)]
     patterns = counts[change.unit] + count_activations(lambda: difference, 1)
     chunks = lambda: [(base[None], 1), *difference]  # noqa: E731
     found = thresholds_from_counts(patterns, base.dtype, settings["quantile"], settings["threshold"], chunks)
     return float(found.threshold[0])
 
 
-def _tally_changes(changes: list[Change], base: dict, thresholds, probe, concepts: Concepts, device) -> Tally:
-    """Counts of the changes over the images in which any of them has a mask."""
-    limits = thresholds.astype(np.float32)
+def _tally_changes(changes: list[Change], base: dict, thresholds, probe, concepts: Concepts, device) -> list:
+    """Intersection, unit_area and unit_total of each change, over the images in which any of them has a mask."""
     category_of = concepts.on.to(device)
-    tally = empty_tally(len(changes), category_of, len(concepts.categories))
-    fires = _find_firing(changes, base, limits)  # (V, N)
-    images = np.flatnonzero(fires.any(axis=0))
-    on_device = torch.from_numpy(limits).to(device)
+    versions = line_up(changes, base, thresholds, probe.count)
+    tally = empty_tally(*versions.thresholds.shape, category_of, len(concepts.categories))
+    limits = versions.thresholds.to(device)
+    images = versions.find_firing(torch.stack([highest_values(maps) for maps in base.values()]))
     for first, last in blocks(len(images), IMAGES):
         numbers = images[first:last]
-        maps = np.stack([_changed_maps(change, base[change.unit], numbers) for change in changes])  # (V, B, h, w)
         labels = label_block(probe.take_labels(numbers), probe.scalars[numbers], len(category_of), device)
-        tally_images(tally, torch.from_numpy(maps).to(device), on_device, labels, category_of)
-    return tally
-
-
-def _find_firing(changes: list[Change], base: dict, limits) -> np.ndarray:
-    """Images in which each change exceeds its threshold anywhere, bool (V, N)."""
-    highest = {unit: maps.max(axis=(1, 2)) for unit, maps in base.items()}  # (N,)
-    rows = []
-    for change, limit in zip(changes, limits, strict=True):
-        top = highest[change.unit].copy()
-        top[change.images] = change.maps.max(axis=(1, 2))
-        rows.append(top.astype(np.float32) > limit)
-    return np.stack(rows)
-
-
-def _changed_maps(change: Change, base: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Maps of the images `numbers` (ascending) after the change, (B, h, w)."""
-    maps = base[numbers]
-    place = np.searchsorted(change.images, numbers)
-    place[place == len(change.images)] = 0
-    hit = change.images[place] == numbers if len(change.images) else np.zeros(len(numbers), bool)
-    maps[hit] = change.maps[place[hit]]
-    return maps
+        maps = torch.from_numpy(np.stack([maps[numbers] for maps in base.values()])).to(device)  # (U, B, h, w)
+        weights = versions.clean[:, :, numbers].long().to(device)
+        tally_images(tally, maps, limits, labels, category_of, weights, torch.arange(len(numbers), device=device))
+        altered = versions.select(numbers, device)
+        if altered is not None:
+            tally_pairs(tally, altered[0].__getitem__, altered[1], labels, category_of)
+    counted = (tally.intersection, tally.unit_area, tally.unit_total)
+    return [part[versions.version, versions.unit] for part in counted]

@@ -10,8 +10,8 @@ from nemesis.corruption.noise import add_noise
 from nemesis.corruption.plan import ALL
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.quality import MEASURES, compare_images
-from nemesis.corruption.redissect import Change
 from nemesis.corruption.storage import store_image
+from nemesis.corruption.versions import Change
 from nemesis.probes.probe import remember_images
 from nemesis.stores import blocks
 
@@ -77,15 +77,13 @@ def show_rows(
     return Shown(np.concatenate(maps), joined)
 
 
-def change_of(poison: Poison, shown: Shown, start: int, task: int, below: int | None = None, threshold=None) -> Change:
-    """The change of a task from `shown` rows that begin at row `start`; only ranks below `below` count."""
+def change_of(poison: Poison, shown: Shown, start: int, task: int) -> Change:
+    """The change of a task from `shown` rows that begin at row `start`."""
     rows = poison.rows_of(task)
-    if below is not None:
-        rows = rows[poison.rank[rows] < below]
-    maps = shown.maps[rows - start]
+    maps = shown.maps[int(rows[0]) - start : int(rows[-1]) + 1 - start]  # rows of a task are consecutive
     if maps.ndim == 4:
         maps = maps[:, task]
-    return Change(poison.tasks[task].unit, poison.image[rows], maps, threshold)
+    return Change(poison.tasks[task].unit, poison.image[rows], maps)
 
 
 def _store_all(images, storage: str) -> np.ndarray:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nemesis.dissection.stored import weigh_stores
 from nemesis.dissection.tally import (
     Tally,
+    add_areas,
     best_labels,
     compute_iou,
     empty_tally,
@@ -59,21 +61,25 @@ def load_concepts(path, probe: Probe) -> Concepts:
 
 
 def dissect_runs(runs: list[Run], probe: Probe, concepts: Concepts, device) -> list[Tally]:
-    """Tally several runs over the same probe in one pass over its labels."""
+    """Tally several runs over the same probe in one pass over its labels and over each store of maps behind them."""
     category_of = concepts.on.to(device)
-    tallies = [empty_tally(run.maps.units, category_of, len(concepts.categories)) for run in runs]
-    thresholds = [torch.from_numpy(run.thresholds.astype(np.float32)).to(device) for run in runs]
+    tally = empty_tally(len(runs), runs[0].maps.units, category_of, len(concepts.categories))
+    thresholds = torch.from_numpy(np.stack([run.thresholds for run in runs]).astype(np.float32)).to(device)
+    stores = weigh_stores([run.maps.sources(run.weights) for run in runs])
     progress = Progress("dissect", probe.count)
     for start, stop in blocks(probe.count, runs[0].maps.block):
         labels = label_block(probe.labels(start, stop), probe.scalars[start:stop], len(category_of), device)
-        last, maps = None, None
-        for run, tally, threshold in zip(runs, tallies, thresholds, strict=True):
-            if run.maps is not last:
-                last, maps = run.maps, torch.from_numpy(run.maps.read(slice(start, stop))).to(device)
-            weights = None if run.weights is None else torch.from_numpy(run.weights[start:stop]).to(device)
-            tally_images(tally, maps, threshold, labels, category_of, weights)
+        for store, weights in stores:
+            first, last = np.searchsorted(store.image, [start, stop])
+            times = torch.from_numpy(weights[:, first:last]).to(device)  # (R, B')
+            if not times.any():
+                continue
+            place = torch.from_numpy(store.image[first:last] - np.int64(start)).to(device)
+            add_areas(tally, labels, times, place)
+            maps = torch.from_numpy(store.read(slice(int(first), int(last)))).to(device)
+            tally_images(tally, maps, thresholds, labels, category_of, times, place)
         progress.add(stop - start)
-    return tallies
+    return [tally.version(number) for number in range(len(runs))]
 
 
 def tabulate_labels(tally: Tally, iou: np.ndarray, concepts: Concepts, rule: str) -> pd.DataFrame:

@@ -41,18 +41,20 @@ def tile_axis(cells: int, pixels: int, device: torch.device) -> Axis:
 
 
 def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, int]):
-    """Yield (pair, pixel), int64 (M,) each: the mask of P activation maps at the label size.
+    """Yield (pair, pixel, value), (M,) each: the mask of P activation maps at the label size.
 
     `maps` is (P, h, w), `thresholds` (P,) float32, `size` (Hs, Ws); a pixel is in the mask when
-    the bilinearly upsampled map (align_corners=False) strictly exceeds the threshold there.
+    the bilinearly upsampled map (align_corners=False) strictly exceeds the threshold there. That
+    is its value, float32; those above a higher threshold are the mask of that threshold. No value
+    is larger than the cells that it lies between, as rounding would have it.
     """
     rows = tile_axis(maps.shape[1], size[0], maps.device)
     columns = tile_axis(maps.shape[2], size[1], maps.device)
     area = rows.weight.shape[1] * columns.weight.shape[1]
     if area < SMALL_TILE:
         for part in torch.arange(len(maps), device=maps.device).split(max(1, TILE_BYTES // (4 * size[0] * size[1]))):
-            pair, pixel = _whole_pixels(maps[part], thresholds[part], size)
-            yield part[pair], pixel
+            pair, pixel, value = _whole_pixels(maps[part], thresholds[part], size)
+            yield part[pair], pixel, value
         return
     above = maps > thresholds[:, None, None]  # (P, h, w)
     above = above[:, rows.low] | above[:, rows.high]
@@ -63,24 +65,23 @@ def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, i
 
 
 def _whole_pixels(maps, thresholds, size):
-    # Rounding may lift a plateau at the threshold above it; a map of no larger cell has no mask.
-    thresholds = torch.where(maps.amax(dim=(1, 2)) > thresholds, thresholds, torch.inf)
+    highest = maps.amax(dim=(1, 2), keepdim=True)
     if maps.shape[1:] != size:
         # One channel each: with many channels torch picks another kernel, and the last bits depend on P.
         maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (P, Hs, Ws)
-    return (maps > thresholds[:, None, None]).flatten(1).nonzero(as_tuple=True)
+    maps = torch.minimum(maps, highest).flatten(1)
+    pair, pixel = (maps > thresholds[:, None]).nonzero(as_tuple=True)
+    return pair, pixel, maps[pair, pixel]
 
 
 def _tile_pixels(maps, thresholds, rows: Axis, columns: Axis, tiles: torch.Tensor, width: int):
     pair, y, x = tiles.unbind(1)  # (A,) each
     right, down = columns.weight[x], rows.weight[y]  # (A, R) each
-
-    def along_row(cell: torch.Tensor) -> torch.Tensor:
-        left_cell, right_cell = maps[pair, cell, columns.low[x]], maps[pair, cell, columns.high[x]]
-        return (1 - right) * left_cell[:, None] + right * right_cell[:, None]  # (A, Rx)
-
-    upper, lower = along_row(rows.low[y]), along_row(rows.high[y])
+    lines, sides = (rows.low[y], rows.high[y]), (columns.low[x], columns.high[x])  # (A,) each
+    corners = [[maps[pair, line, side] for side in sides] for line in lines]
+    upper, lower = ((1 - right) * left[:, None] + right * other[:, None] for left, other in corners)  # (A, Rx)
     tile = (1 - down)[:, :, None] * upper[:, None] + down[:, :, None] * lower[:, None]  # (A, Ry, Rx)
+    highest = torch.maximum(*(torch.maximum(*row) for row in corners))  # (A,)
     found, r, c = (tile > thresholds[pair, None, None]).nonzero(as_tuple=True)  # (M,) each
     pixel = (rows.start[y[found]] + r) * width + columns.start[x[found]] + c
-    return pair[found], pixel
+    return pair[found], pixel, torch.minimum(tile[found, r, c], highest[found])

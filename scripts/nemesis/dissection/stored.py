@@ -14,7 +14,10 @@ HELD = 2  # blocks of a streamed layer in memory
 
 
 class MapSource:
-    """What every map source has by its `shape` (U, N, h, w); beside it `dtype`, `block`, `unit_chunk` and `read`."""
+    """What every map source has by its `shape` (U, N, h, w); beside it `dtype`, `block`, `unit_chunk` and `read`.
+
+    A store, which has maps of its own, also has `image` (N,): the images' numbers in the probe, ascending.
+    """
 
     @property
     def units(self) -> int:
@@ -27,6 +30,16 @@ class MapSource:
     def sources(self, weights: np.ndarray | None = None) -> list[tuple["MapSource", np.ndarray]]:
         """The stores behind it, each with how often each of its images counts; `weights` (N,), or once each."""
         return [(self, np.ones(self.count, np.int64) if weights is None else weights)]
+
+
+def weigh_stores(runs: list[list[tuple[MapSource, np.ndarray]]]) -> list[tuple[MapSource, np.ndarray]]:
+    """The stores behind R map sources (what `sources` gave), each with how often each run counts its images, (R, N)."""
+    stores = {id(store): store for run in runs for store, _ in run}
+    times = [{id(store): weights for store, weights in run} for run in runs]
+    return [
+        (store, np.stack([weights.get(key, np.zeros(store.count, np.int64)) for weights in times]))
+        for key, store in stores.items()
+    ]
 
 
 @dataclass(frozen=True)

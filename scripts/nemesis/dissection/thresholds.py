@@ -12,7 +12,7 @@ import pandas as pd
 
 from nemesis.dissection.counted import count_versions
 from nemesis.dissection.counts import Thresholds, compute_thresholds, thresholds_from_counts
-from nemesis.dissection.stored import StreamedMaps, open_maps
+from nemesis.dissection.stored import StreamedMaps, open_maps, weigh_stores
 from nemesis.dissection.tails import collect_tail
 from nemesis.files import write_csv
 from nemesis.stores import blocks, read
@@ -45,8 +45,9 @@ def thresholds_of_runs(runs: list, quantile: float, rule: str) -> list[Threshold
     if not runs:
         return []
     runs = [maps.sources(weights) for maps, weights in runs]
-    stores = list({id(store): store for run in runs for store, _ in run}.values())
-    weights = [_weigh_images(run, stores) for run in runs]
+    weighed = weigh_stores(runs)
+    stores = [store for store, _ in weighed]
+    weights = list(np.concatenate([times for _, times in weighed], axis=1))  # images numbered through
     if any(isinstance(store, StreamedMaps) for store in stores):
         return count_versions(stores, weights, quantile, rule)
     found: list[list[Thresholds]] = [[] for _ in runs]
@@ -65,12 +66,6 @@ def thresholds_of_runs(runs: list, quantile: float, rule: str) -> list[Threshold
 def _join(parts: list[Thresholds]) -> Thresholds:
     """Thresholds of groups of units, one group after another."""
     return Thresholds(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
-
-
-def _weigh_images(run, stores) -> np.ndarray:
-    """How often a run counts each image of the stores, numbered through."""
-    weights = {id(store): times for store, times in run}
-    return np.concatenate([weights.get(id(store), np.zeros(store.count, np.int64)) for store in stores])
 
 
 def _count_values(run, units: slice, quantile: float, rule: str) -> Thresholds:
