@@ -182,16 +182,19 @@ class Job:
             maps = torch.from_numpy(open_maps(path).read(slice(0, images))).to(self.device)
             limits = torch.from_numpy(self.thresholds[layer].astype(np.float32)).to(self.device)
             labels, scalars = self.probe.labels(0, images), self.probe.scalars[:images]
-            tally = empty_tally(len(maps), category_of, len(self.concepts.categories))
+            regions = self.probe.take_regions(np.arange(images))
+            tally = empty_tally(1, len(maps), category_of, len(self.concepts.categories))
+            once = torch.ones(1, images, dtype=torch.int64, device=self.device)
+            place = torch.arange(images, device=self.device)
 
-            def ours(tally=tally, maps=maps, limits=limits, labels=labels, scalars=scalars):
-                block = label_block(labels, scalars, len(category_of), self.device)
-                tally_images(tally, maps, limits, block, category_of)
+            def ours(tally=tally, maps=maps, limits=limits, regions=regions, scalars=scalars, once=once, place=place):
+                block = label_block(regions, scalars, self.device)
+                tally_images(tally, maps, limits[None], block, category_of, once, place)
 
             fast = self.clock(ours)
             arguments = (maps, limits, labels, scalars, len(category_of))
             slow = self.clock(lambda arguments=arguments: count_naively(*arguments))
-            off = int((count_naively(*arguments).long() - tally.intersection).abs().sum())
+            off = int((count_naively(*arguments).long() - tally.intersection[0]).abs().sum())
             if off:
                 total = int(tally.intersection.sum())
                 print(f"{layer}: naive counts differ by {off} pixels of {total}", file=sys.stderr)

@@ -104,8 +104,7 @@ class Bench:
         table = self.layer.table.sort_values("iou", ascending=False).head(count).sort_values("unit")
         tasks = [Task(int(row.unit), int(row.number)) for row in table.itertuples() if row.number]
         layer = self.layer
-        length = len(layer.concepts.names)
-        survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, length, self.device, "segmentation")
+        survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, self.device, "segmentation")
         plan = plan_rows(tasks, survey, 0.1, "equation7")
         return Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7"), plan
 

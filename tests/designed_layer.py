@@ -11,6 +11,7 @@ from nemesis import stores
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
+from nemesis.probes.regions import Regions, find_regions
 
 LAYER, UNITS = "2", 5
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.2, 0.25)
@@ -70,3 +71,6 @@ class ArrayProbe:
 
     def take_labels(self, numbers) -> np.ndarray:
         return self.planes[numbers]
+
+    def take_regions(self, numbers) -> Regions:
+        return find_regions(self.planes[numbers])

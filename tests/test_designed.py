@@ -57,8 +57,7 @@ def layer(tiny, tmp_path_factory):
 def plan_attack(layer, units=range(UNITS), mode="untargeted", fraction=0.5):
     numbers = layer.table.set_index("unit")["number"]
     tasks = [Task(unit, int(numbers[unit]), 10 if mode == "targeted" else 0) for unit in units]
-    length = len(layer.concepts.names)
-    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, length, "cpu", "segmentation")
+    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, "cpu", "segmentation")
     subject = Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7")
     return subject, plan_rows(tasks, survey, fraction, "equation7", mode == "shared")
 

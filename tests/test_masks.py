@@ -42,6 +42,20 @@ def mask_of(maps, thresholds, size):
 
 
 @pytest.mark.parametrize(("cells", "size"), SIZES)
+def test_values_above_a_higher_threshold_are_the_mask_of_that_threshold(cells, size):
+    maps = np.random.default_rng(1).integers(0, 4, (40, *cells)).astype(np.float32)  # plateaus at thresholds
+    low = np.full(40, 0.7, np.float32)
+    parts = list(mask_pixels(torch.from_numpy(maps), torch.from_numpy(low), size))
+    pair, pixel, value = (np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True))
+    assert (value > 0.7).all()
+    for threshold in (1.0, 1.5, 2.0, 3.0):
+        mask = np.zeros((40, size[0] * size[1]), bool)
+        mask[pair[value > threshold], pixel[value > threshold]] = True
+        higher = np.full(40, threshold, np.float32)
+        np.testing.assert_array_equal(mask.reshape(-1, *size), mask_of(maps, higher, size))
+
+
+@pytest.mark.parametrize(("cells", "size"), SIZES)
 @pytest.mark.parametrize("quantile", [0.5, 0.95])
 def test_mask_is_the_upsampled_map_above_the_threshold(cells, size, quantile):
     rng = np.random.default_rng(sum(cells) + sum(size))

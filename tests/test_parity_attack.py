@@ -117,8 +117,7 @@ def prepare_attack(published, stores, camvid):
         objective = "soft_iou" if "softiou" in name else "published"
         masks = "baseline" if baseline else "segmentation"
         subject = Subject(camvid.probe, stores(raw=baseline)[block], clean["thresholds"], masks, objective)
-        length = len(camvid.concepts.names)
-        survey = survey_probe([task], subject.maps, subject.thresholds, camvid.probe, length, "cpu", masks)
+        survey = survey_probe([task], subject.maps, subject.thresholds, camvid.probe, "cpu", masks)
         assert ((survey.source > 0).sum(), (survey.target > 0).sum()) == (
             expected["source_images"],
             expected["target_images"],

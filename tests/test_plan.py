@@ -55,7 +55,7 @@ def slow_survey(tiny, maps, tasks, thresholds, masks):
 
 
 def survey_of(tiny, maps, tasks, masks="segmentation", thresholds=THRESHOLDS):
-    return survey_probe(tasks, maps, thresholds, tiny.probe, len(tiny.concepts.names), "cpu", masks)
+    return survey_probe(tasks, maps, thresholds, tiny.probe, "cpu", masks)
 
 
 @pytest.mark.parametrize("masks", ["segmentation", "baseline"])

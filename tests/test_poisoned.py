@@ -194,7 +194,7 @@ def maps(tiny, tmp_path_factory):
 
 
 def plan_of(tiny, maps, masks, objective, shared):
-    survey = survey_probe(TASKS, maps, THRESHOLDS, tiny.probe, len(tiny.concepts.names), "cpu", masks)
+    survey = survey_probe(TASKS, maps, THRESHOLDS, tiny.probe, "cpu", masks)
     return plan_rows(TASKS, survey, 0.5, objective, shared)
 
 

@@ -1,5 +1,6 @@
 """Dissecting changed units alone equals a full dissection of the corrupted probe, bit for bit."""
 
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -65,7 +66,8 @@ def assert_equals_full(found, changes, maps, probe, concepts, rules):
     assert len(found.thresholds) == len(found.iou) == len(changes)
     for index, change in enumerate(changes):
         corrupted = maps.copy()
-        corrupted[change.unit, change.images] = change.maps
+        corrupted[change.unit, change.images[change.kept]] = change.maps[change.kept]
+        assert change.count == change.kept.sum()
         thresholds, tally, iou, numbers = dissect_fully(
             corrupted, probe, concepts, rules, change.threshold, change.unit
         )
@@ -90,7 +92,11 @@ def cases(draw):
         images = draw(st.one_of(st.sets(st.integers(0, count - 1)), st.just(set(range(count)))))
         changed = draw_maps(rng, (len(images), *shape), dtype, draw(kinds)) * dtype(draw(st.sampled_from([1, 0.2, -5])))
         threshold = draw(st.sampled_from([None, None, None, 0.7, -1.0]))
-        changes.append(Change(draw(st.integers(0, units - 1)), np.array(sorted(images), int), changed, threshold))
+        change = Change(draw(st.integers(0, units - 1)), np.array(sorted(images), int), changed, threshold)
+        changes.append(change)
+        if draw(st.booleans()):  # the same maps at another threshold, and for some of the images
+            chosen = rng.random(len(images)) < 0.5
+            changes += [replace(change, threshold=0.4), replace(change, chosen=chosen)]
     return *draw_probe(rng, count), maps, changes, draw(all_settings), draw(st.sampled_from([1, 3, 2**30]))
 
 

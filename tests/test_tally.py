@@ -112,6 +112,25 @@ def test_several_runs_in_one_pass_equal_each_alone(tiny):
         assert_equal(arrays_of(tally), arrays_of(tally_of(tiny, run.maps.maps, run.thresholds, run.weights)))
 
 
+@settings(max_examples=25)
+@given(
+    st.integers(0, 9999), st.integers(1, 6), st.sampled_from([(5, 5), (16, 16), (20, 3)]), st.sampled_from([1, 5, 12])
+)
+def test_versions_of_one_source_equal_each_alone(tiny, seed, versions, cells, block):
+    """Thresholds that lie on values of maps, too, and images that some versions leave out."""
+    rng = np.random.default_rng(seed)
+    maps = np.round(rng.normal(size=(3, 12, *cells)) * 2).astype(np.float16)
+    source, runs = ArrayMaps(maps, block), []
+    for _ in range(versions):
+        thresholds = rng.choice([-1.0, 0.0, 0.5, 1.0, 1.3, 2.0, 9.0], 3)
+        runs.append(Run(source, thresholds, rng.integers(0, 3, 12) * (rng.random(12) < 0.7)))
+    for run, tally in zip(runs, dissect_runs(runs, tiny.probe, tiny.concepts, "cpu"), strict=True):
+        assert_equal(arrays_of(tally), arrays_of(tally_of(tiny, maps, run.thresholds, run.weights, block)))
+        images = np.repeat(np.arange(12), run.weights)
+        if cells == (16, 16):  # where the map is the mask, rounding cannot differ
+            assert_equal(arrays_of(tally), slow_arrays(tiny, maps.astype(np.float32), run.thresholds, images))
+
+
 def test_table_of_labels(tiny):
     maps, thresholds = draw_maps()
     for rule in ("published", "equation4"):

@@ -40,6 +40,11 @@ def _fitting_images(device: torch.device) -> int:
     return int(0.75 * torch.cuda.get_device_properties(device).total_memory / ATTACK_BYTES)
 
 
+def scale_bytes(limit: int, device: torch.device) -> int:
+    """Bytes to work on at once: `limit`, which fits into a processor's cache, or what keeps a GPU busy."""
+    return limit if device.type == "cpu" else 64 * limit
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Did a network fail because its device, a GPU or the processor, has too little memory for the batch?"""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -87,8 +87,7 @@ def plan_attack(layer: Layer, concepts_path, params, mode: str, masks: str) -> t
     if not tasks:
         logging.info("layer %s: no unit has a label; nothing to attack", layer.name)
         return subject, EMPTY
-    length = len(layer.concepts.names)
-    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, length, layer.device, masks)
+    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, layer.device, masks)
     limits = (designed["max_fraction"], designed["objective"], mode == "shared", layer.name)
     return subject, plan_rows(tasks, survey, *limits)
 

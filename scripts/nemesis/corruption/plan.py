@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from nemesis.corruption.targets import NO_UNIT, Task
-from nemesis.dissection.tally import count_masks, label_block
+from nemesis.dissection.tally import count_masks, label_block, split_pairs
 from nemesis.errors import InputError
 from nemesis.progress import Progress
 from nemesis.stores import blocks
@@ -62,7 +62,7 @@ NO_ROWS = np.zeros(0, np.int64)
 EMPTY = Plan([], NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS, np.zeros(0))
 
 
-def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device, masks: str) -> Survey:
+def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str) -> Survey:
     """One pass over the stored maps (and labels) for all tasks; `thresholds` (U,) are the clean ones."""
     shape = (len(tasks), probe.count)
     source, target, overlap = (np.zeros(shape, np.int64) for _ in range(3))
@@ -81,10 +81,9 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, length: int, device
             wanted = np.array([task.target_unit != NO_UNIT for task in tasks])
             target[:, span] = _cells_above(maps.read_units(span, others), thresholds[others]) * wanted[:, None]
         else:
-            once = _count_once(probe.labels(start, stop), probe.scalars[span])
-            labels = label_block(once, probe.scalars[span], length, device)
-            source[:, span] = labels.area_of([task.source for task in tasks]).T.cpu()
-            target[:, span] = labels.area_of([task.target for task in tasks]).T.cpu()
+            labels = label_block(probe.take_regions(np.arange(start, stop)), probe.scalars[span], device, once=True)
+            source[:, span] = labels.area_of([task.source for task in tasks]).T
+            target[:, span] = labels.area_of([task.target for task in tasks]).T
             _count_overlap(overlap[:, span], tasks, torch.from_numpy(part).to(device), limits, labels)
         progress.add(stop - start)
     mean, square = moments / (probe.count * np.prod(maps.shape[2:]))
@@ -163,26 +162,19 @@ def _shares(values: np.ndarray) -> np.ndarray:
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1)
 
 
-def _count_once(labels: np.ndarray, scalars: np.ndarray) -> np.ndarray:
-    """Labels (B, K, Hs, Ws) with each concept at most once a pixel, as in the regions of an attack."""
-    labels = labels.copy()
-    for plane in range(1, labels.shape[1]):
-        labels[:, plane][(labels[:, :plane] == labels[:, plane, None]).any(axis=1)] = 0
-    for whole in scalars.T:
-        labels[labels == whole[:, None, None, None]] = 0
-    return labels
-
-
 def _cells_above(maps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (maps.astype(np.float32) > thresholds.astype(np.float32)[:, None, None, None]).sum(axis=(2, 3))
 
 
 def _count_overlap(overlap, tasks: list[Task], maps, limits, labels):
     """Add each task's intersection of unit mask and source in each image of a block, in place."""
-    sources = torch.tensor([task.source for task in tasks], device=maps.device)  # (T,)
-    pairs = (maps.amax(dim=(2, 3)).float() > limits[:, None]).nonzero()
-    for part in pairs.split(4096):
-        task, image = part.unbind(1)
-        counts, _ = count_masks(maps[task, image].float(), limits[task, None], limits[task], labels, image)
-        found = (counts[:, 0] * (labels.concepts[image] == sources[task, None])).sum(1)  # (P,)
-        overlap[task.cpu().numpy(), image.cpu().numpy()] = found.cpu().numpy()
+    sources = [task.source for task in tasks]
+    image, task = (maps.amax(dim=(2, 3)).float() > limits[:, None]).T.nonzero(as_tuple=True)
+    for part in split_pairs(labels.regions[image]):
+        these = task[part]
+        arguments = (maps[these, image[part]].float(), limits[these, None], limits[these], labels, image[part])
+        for number, span, counts, _ in count_masks(*arguments):  # (P, 1, C')
+            concepts, found = labels.images[number].concepts.tolist(), counts[:, 0].long().tolist()
+            for index, of in zip(these[span].tolist(), found, strict=True):
+                if sources[index] in concepts:
+                    overlap[index, number] = of[concepts.index(sources[index])]

@@ -87,7 +87,7 @@ def _tally_changes(changes: list[Change], base: dict, thresholds, probe, concept
     images = versions.find_firing(torch.stack([highest_values(maps) for maps in base.values()]))
     for first, last in blocks(len(images), IMAGES):
         numbers = images[first:last]
-        labels = label_block(probe.take_labels(numbers), probe.scalars[numbers], len(category_of), device)
+        labels = label_block(probe.take_regions(numbers), probe.scalars[numbers], device)
         maps = torch.from_numpy(np.stack([maps[numbers] for maps in base.values()])).to(device)  # (U, B, h, w)
         weights = versions.clean[:, :, numbers].long().to(device)
         tally_images(tally, maps, limits, labels, category_of, weights, torch.arange(len(numbers), device=device))

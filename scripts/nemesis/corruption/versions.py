@@ -92,7 +92,9 @@ class Versions:
             pairs.append((unit, torch.from_numpy(place[mine]), limits, part.weights[rows[mine]], lowest[mine]))
         if not pairs:
             return None
-        return torch.cat(maps).to(device), Pairs(*(torch.cat(part).to(device) for part in zip(*pairs, strict=True)))
+        pairs = [torch.cat(part) for part in zip(*pairs, strict=True)]
+        order = pairs[1].argsort(stable=True)  # image by image
+        return torch.cat(maps)[order].to(device), Pairs(*(part[order].to(device) for part in pairs))
 
 
 def line_up(changes: list[Change], units: Iterable[int], limits: np.ndarray, count: int) -> Versions:

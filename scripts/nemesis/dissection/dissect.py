@@ -68,7 +68,7 @@ def dissect_runs(runs: list[Run], probe: Probe, concepts: Concepts, device) -> l
     stores = weigh_stores([run.maps.sources(run.weights) for run in runs])
     progress = Progress("dissect", probe.count)
     for start, stop in blocks(probe.count, runs[0].maps.block):
-        labels = label_block(probe.labels(start, stop), probe.scalars[start:stop], len(category_of), device)
+        labels = label_block(probe.take_regions(np.arange(start, stop)), probe.scalars[start:stop], device)
         for store, weights in stores:
             first, last = np.searchsorted(store.image, [start, stop])
             times = torch.from_numpy(weights[:, first:last]).to(device)  # (R, B')

@@ -11,7 +11,9 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-TILE_BYTES = 2**24  # upsampled tiles or maps held at once
+from nemesis.devices import scale_bytes
+
+TILE_BYTES = 2**20  # upsampled tiles or maps held at once on a processor
 SMALL_TILE = 3  # pixels; smaller tiles cost more to find than whole maps to upsample
 
 
@@ -51,8 +53,9 @@ def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, i
     rows = tile_axis(maps.shape[1], size[0], maps.device)
     columns = tile_axis(maps.shape[2], size[1], maps.device)
     area = rows.weight.shape[1] * columns.weight.shape[1]
+    limit = scale_bytes(TILE_BYTES, maps.device)
     if area < SMALL_TILE:
-        for part in torch.arange(len(maps), device=maps.device).split(max(1, TILE_BYTES // (4 * size[0] * size[1]))):
+        for part in torch.arange(len(maps), device=maps.device).split(max(1, limit // (4 * size[0] * size[1]))):
             pair, pixel, value = _whole_pixels(maps[part], thresholds[part], size)
             yield part[pair], pixel, value
         return
@@ -60,7 +63,7 @@ def mask_pixels(maps: torch.Tensor, thresholds: torch.Tensor, size: tuple[int, i
     above = above[:, rows.low] | above[:, rows.high]
     above = above[:, :, columns.low] | above[:, :, columns.high]  # (P, h + 1, w + 1)
     tiles = above.nonzero()  # (A, 3)
-    for part in tiles.split(max(1, TILE_BYTES // (4 * area))):
+    for part in tiles.split(max(1, limit // (4 * area))):
         yield _tile_pixels(maps, thresholds, rows, columns, part, size[1])
 
 
@@ -82,6 +85,10 @@ def _tile_pixels(maps, thresholds, rows: Axis, columns: Axis, tiles: torch.Tenso
     upper, lower = ((1 - right) * left[:, None] + right * other[:, None] for left, other in corners)  # (A, Rx)
     tile = (1 - down)[:, :, None] * upper[:, None] + down[:, :, None] * lower[:, None]  # (A, Ry, Rx)
     highest = torch.maximum(*(torch.maximum(*row) for row in corners))  # (A,)
-    found, r, c = (tile > thresholds[pair, None, None]).nonzero(as_tuple=True)  # (M,) each
-    pixel = (rows.start[y[found]] + r) * width + columns.start[x[found]] + c
-    return pair[found], pixel, torch.minimum(tile[found, r, c], highest[found])
+    tile = torch.minimum(tile, highest[:, None, None]).flatten(1)  # (A, Ry * Rx); NaN where there is no pixel
+    found = (tile > thresholds[pair, None]).flatten().nonzero()[:, 0]  # (M,)
+    of = found.div(tile.shape[1], rounding_mode="floor")
+    first = rows.start[y] * width + columns.start[x]  # (A,)
+    steps = torch.arange(down.shape[1], device=maps.device)[:, None] * width
+    steps = (steps + torch.arange(right.shape[1], device=maps.device)).flatten()
+    return pair[of], first[of] + steps[found - of * tile.shape[1]], tile.view(-1)[found]

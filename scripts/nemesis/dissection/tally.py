@@ -2,42 +2,56 @@
 
 Only (unit, image) pairs whose map exceeds the unit's threshold anywhere can have a mask; about
 nine in ten do not. Of those that can, the few pixels above the threshold are gathered, and a
-bincount gives the pixels of every (pair, concept of the image). No array of units x concepts x
-pixels exists at any time.
+bincount gives the pixels of every (pair, region of the label map); the regions' labels turn them into
+pixels of concepts. No array of units x concepts x pixels exists at any time.
 
 Versions of a probe (bootstrap replicates, shares of corrupted images) differ in thresholds and in how
 often an image counts. They are counted together: each pixel once, by how many thresholds it exceeds.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from nemesis.devices import scale_bytes
 from nemesis.dissection.masks import mask_pixels
+from nemesis.probes.regions import Regions
 
-COUNT_BYTES = 2**25  # counts of (pair, version, concept) held at once
+COUNT_BYTES = 2**22  # counts of (pair, version, region) held at once on a processor
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """Labels of one image, on the device.
+
+    concepts: (C',) int64, numbers of those that occur. matrix: (R, C') float, how often (on how many planes, or for
+    the whole image) a pixel of a region carries each. areas: (C',) int64, pixels of each, counted once a plane.
+    """
+
+    concepts: torch.Tensor
+    matrix: torch.Tensor
+    areas: torch.Tensor
 
 
 @dataclass(frozen=True)
 class LabelBlock:
-    """Labels of B images, on the device: everything the tally needs, for any number of units.
+    """Labels of B images, on the device: everything the tally needs, for any number of units."""
 
-    The concepts of each image are numbered anew from 1, so that counts stay small: `concepts` has the
-    numbers behind; places that an image does not need are 0, as is the first.
-    """
-
-    pixels: torch.Tensor  # (B * Hs * Ws, K) int16, place in the image's concepts, 0 = none
-    scalars: torch.Tensor  # (B, S) int64, likewise
+    ids: torch.Tensor  # (B * Hs * Ws,) int32, the region of each pixel
     size: tuple[int, int]  # (Hs, Ws)
-    concepts: torch.Tensor  # (B, C') int64
-    areas: torch.Tensor  # (B, C') int64: pixels of each concept, counted once a plane
+    regions: torch.Tensor  # (B,) int64, how many an image has
+    images: list[ImageLabels]
 
-    def area_of(self, numbers) -> torch.Tensor:
-        """Pixels of each of T concepts in each image, (B, T); 0 for the number 0."""
-        numbers = torch.as_tensor(numbers, device=self.areas.device)
-        return ((self.concepts[:, None] == numbers[:, None]) * self.areas[:, None]).sum(2)
+    def area_of(self, numbers) -> np.ndarray:
+        """Pixels of each of T concepts in each image, int64 (B, T); 0 for the number 0."""
+        numbers, found = np.asarray(numbers), np.zeros((len(self.images), len(numbers)), np.int64)
+        for row, image in zip(found, self.images, strict=True):
+            area = dict(zip(image.concepts.tolist(), image.areas.tolist(), strict=True))
+            row[:] = [area.get(number, 0) for number in numbers.tolist()]
+        return found
 
 
 @dataclass(frozen=True)
@@ -63,23 +77,37 @@ def empty_tally(versions: int, units: int, category_of: torch.Tensor, categories
     return Tally(*(torch.zeros((versions, *shape), dtype=torch.int64, device=category_of.device) for shape in shapes))
 
 
-def label_block(labels: np.ndarray, scalars: np.ndarray, length: int, device) -> LabelBlock:
-    """Lay out labels (B, K, Hs, Ws) and image-level labels (B, S) for `tally_images`; `length` is L."""
-    count, planes, height, width = labels.shape
-    on_device = torch.from_numpy(labels.astype(np.int32)).to(device)  # (B, K, Hs, Ws)
-    whole = torch.from_numpy(scalars.astype(np.int64)).to(device)  # (B, S)
-    offsets = torch.arange(count, device=device, dtype=torch.int32) * length
-    keys = (on_device + offsets[:, None, None, None]).permute(0, 2, 3, 1).reshape(-1, planes)
-    areas = torch.bincount(keys.flatten(), minlength=count * length).view(count, length)
-    areas.scatter_add_(1, whole, torch.full_like(whole, height * width))
-    areas[:, 0] = 0
-    image, number = areas.nonzero(as_tuple=True)
-    there = (areas > 0).long()
-    places = there.cumsum(1) * there  # (B, L)
-    concepts = areas.new_zeros(count, 1 + int(there.sum(1).max()))
-    concepts[image, places[image, number]] = number
-    pixels = places.short().flatten()[keys]
-    return LabelBlock(pixels, places.gather(1, whole), (height, width), concepts, areas.gather(1, concepts))
+def label_block(regions: Regions, scalars: np.ndarray, device, once: bool = False) -> LabelBlock:
+    """Lay out the regions of B images and their image-level labels (B, S) for `tally_images`.
+
+    `once`: a concept counts once a pixel, on however many planes and in the image-level labels it is.
+    """
+    ids = torch.from_numpy(regions.ids.astype(np.int32)).to(device).view(len(scalars), -1)  # (B, Hs * Ws)
+    parts = list(zip(regions.labels, scalars, strict=True))
+    numbers = [np.setdiff1d(np.union1d(labels, whole), 0) for labels, whole in parts]
+    tables = [_count_labels(*part, of) for part, of in zip(parts, numbers, strict=True)]  # (R, C') each
+    if once:
+        tables = [np.minimum(table, 1) for table in tables]
+    flat = torch.from_numpy(np.concatenate([table.ravel() for table in tables])).to(device)
+    matrices = flat.split([table.size for table in tables])
+    concepts = torch.from_numpy(np.concatenate(numbers).astype(np.int64)).to(device).split([len(n) for n in numbers])
+    images = []
+    for pixels, table, values, of in zip(ids, tables, matrices, concepts, strict=True):
+        matrix = values.view(table.shape)
+        areas = torch.bincount(pixels, minlength=len(matrix)).double() @ matrix
+        images.append(ImageLabels(of, matrix, areas.long()))
+    counts = torch.tensor([len(labels) for labels in regions.labels], device=device)
+    return LabelBlock(ids.flatten(), regions.size, counts, images)
+
+
+def _count_labels(labels: np.ndarray, whole: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """How often each concept is among the labels (R, K) of a region and those of the whole image, float64 (R, C')."""
+    places = np.searchsorted(numbers, labels)
+    table = np.zeros((len(labels), len(numbers) + 1))
+    np.add.at(table, (np.arange(len(labels))[:, None], np.where(labels > 0, places, -1)), 1)
+    for number in whole[whole > 0]:
+        table[:, np.searchsorted(numbers, number)] += 1
+    return np.ascontiguousarray(table[:, :-1])
 
 
 def tally_images(
@@ -90,7 +118,7 @@ def tally_images(
     `maps` is (U, B', h, w), float16 or float32; `thresholds` (V, U) float32; a mask is the map, upsampled
     bilinearly (align_corners=False) to the label size, strictly above the threshold. `weights` (V, B') or
     (V, U, B') int64 say how often each version counts a map; 0 leaves it out. `place` (B',) are the images'
-    places in the block.
+    places in the block, ascending.
     """
     if weights.ndim == 2:
         weights = weights[:, None].expand(-1, len(maps), -1)
@@ -103,8 +131,8 @@ def tally_images(
 
 @dataclass(frozen=True)
 class Pairs:
-    """P maps to count: of which unit (P,), on which image of a block of labels (P,), above which thresholds of V
-    versions (P, V), how often in each (P, V); `lowest` (P,) of the thresholds where that is not 0.
+    """P maps to count: of which unit (P,), on which image of a block of labels (P,) (ascending), above which
+    thresholds of V versions (P, V), how often in each (P, V); `lowest` (P,) of the thresholds where that is not 0.
     """
 
     unit: torch.Tensor
@@ -117,55 +145,68 @@ class Pairs:
 def tally_pairs(tally: Tally, load, pairs: Pairs, labels: LabelBlock, category_of: torch.Tensor):
     """Add P maps to a tally of V versions, in place; `load` gives those of some of them, (P', h, w)."""
     (versions, units, length), categories = tally.intersection.shape, tally.unit_area.shape[2]
-    belongs = F.one_hot(category_of, categories).float()  # (L, C)
-    belongs[0] = 0
-    belongs = belongs[labels.concepts]  # (B, C', C)
-    parts = torch.arange(len(pairs.unit), device=category_of.device)
-    for part in parts.split(max(1, COUNT_BYTES // (8 * versions * labels.concepts.shape[1]))):
-        image = pairs.image[part]
+    belongs = F.one_hot(category_of, categories).double()  # (L, C)
+    totals, areas = tally.unit_total.view(-1), tally.unit_area.view(-1, categories)
+    both = tally.intersection.view(-1)
+    for part in split_pairs(versions * labels.regions[pairs.image]):
         limits, version = pairs.thresholds[part].sort(dim=1)  # (P', V)
-        weight = pairs.weights[part].gather(1, version)
-        counts, areas = count_masks(load(part).float(), limits, pairs.lowest[part], labels, image)
-        row = (version * units + pairs.unit[part, None]).flatten()  # (P' * V,)
-        touched = torch.bmm((counts > 0).float(), belongs[image]) > 0  # (P', V, C)
-        areas = areas * weight
-        tally.unit_total.view(-1).index_add_(0, row, areas.flatten())
-        tally.unit_area.view(-1, categories).index_add_(0, row, (touched * areas[:, :, None]).flatten(0, 1))
-        cell = row.view(-1, versions, 1) * length + labels.concepts[image][:, None]  # (P', V, C')
-        tally.intersection.view(-1).index_add_(0, cell.flatten(), (counts * weight[:, :, None]).flatten())
+        weights = pairs.weights[part].gather(1, version).double()
+        rows = version * units + pairs.unit[part, None]  # (P', V)
+        found = []
+        masks = count_masks(load(part).float(), limits, pairs.lowest[part], labels, pairs.image[part])
+        for number, span, counts, area in masks:  # (P'', V, C'), (P'', V)
+            image, weight, row = labels.images[number], weights[span], rows[span]
+            touched = (counts @ belongs[image.concepts] > 0) * (area * weight)[:, :, None]  # (P'', V, C)
+            cells = row[:, :, None] * length + image.concepts
+            found.append((row, area * weight, touched, cells, counts * weight[:, :, None]))
+        joined = [torch.cat([piece.flatten() for piece in pieces]) for pieces in zip(*found, strict=True)]
+        row, area, touched, cells, counts = joined
+        totals.index_add_(0, row, area.long())
+        areas.index_add_(0, row, touched.view(-1, categories).long())
+        both.index_add_(0, cells, counts.long())
+
+
+def split_pairs(sizes: torch.Tensor):
+    """Consecutive parts of the numbers 0 ... P - 1 whose counts (P,) fit into COUNT_BYTES together."""
+    if not len(sizes):
+        return ()
+    _, lengths = (sizes.cumsum(0) * 8 // scale_bytes(COUNT_BYTES, sizes.device)).unique_consecutive(return_counts=True)
+    return torch.arange(len(sizes), device=sizes.device).split(lengths.tolist())
 
 
 def count_masks(maps, limits, lowest, labels: LabelBlock, image):
-    """Pixels of each of an image's concepts under each mask (P, V, C') and mask areas (P, V) of P maps (P, h, w).
+    """Yield (image, pairs, counts (P', V, C'), areas (P', V)) for the consecutive pairs of each image of a block.
 
-    `limits` (P, V) are thresholds, ascending; what does not exceed `lowest` (P,) is left out.
+    They are pixels of the image's concepts under each mask, and pixels of the mask, float64, for P maps (P, h, w)
+    on the images `image` (P,) (ascending). `limits` (P, V) are thresholds, ascending; what does not exceed
+    `lowest` (P,) is left out.
     """
-    (count, versions), length, pixels = limits.shape, labels.concepts.shape[1], labels.size[0] * labels.size[1]
-    areas = torch.zeros(count * versions, dtype=torch.int64, device=maps.device)
-    counts = torch.zeros(count * versions * length, dtype=torch.int64, device=maps.device)
+    versions, pixels = limits.shape[1], labels.size[0] * labels.size[1]
+    regions = labels.regions[image]
+    ends = (versions * regions).cumsum(0)
+    counted = torch.zeros(int(ends[-1]), dtype=torch.int64, device=maps.device)
+    start, first = ends - versions * regions, image * pixels
     for pair, pixel, value in mask_pixels(maps, lowest, labels.size):
-        cell = pair * versions - 1
-        for limit in limits.unbind(1):
-            cell += value > limit[pair]
-        areas += torch.bincount(cell, minlength=len(areas))
-        rows = labels.pixels[image[pair] * pixels + pixel]  # (M, K)
-        keys = (cell * length).int()[:, None] + rows
-        counts += torch.bincount(keys.flatten(), minlength=len(counts))
-    areas, counts = areas.view(count, versions), counts.view(count, versions, length)
-    if versions > 1:  # from those between two limits to those above each
-        areas, counts = (part.flip(1).cumsum(1).flip(1) for part in (areas, counts))
-    scalars = labels.scalars[image][:, None].expand(-1, versions, -1)  # (P, V, S)
-    counts.scatter_add_(2, scalars, areas[:, :, None].expand_as(scalars))
-    counts[:, :, 0] = 0
-    return counts, areas
+        cell = start[pair] + labels.ids[first[pair] + pixel]
+        if versions > 1:
+            cell += regions[pair] * sum(value > limit[pair] for limit in limits[:, 1:].unbind(1))
+        counted += torch.bincount(cell, minlength=len(counted))
+    numbers, lengths = (part.tolist() for part in image.unique_consecutive(return_counts=True))
+    shapes = [(length, versions, len(labels.images[n].matrix)) for n, length in zip(numbers, lengths, strict=True)]
+    stop = 0
+    for number, shape, flat in zip(numbers, shapes, counted.split([math.prod(s) for s in shapes]), strict=True):
+        counts = flat.view(shape).double()  # (P', V, R)
+        if versions > 1:  # from those between two limits to those above each
+            counts = counts.flip(1).cumsum(1).flip(1)
+        yield number, slice(stop, stop + shape[0]), counts @ labels.images[number].matrix, counts.sum(2)
+        stop += shape[0]
 
 
 def add_areas(tally: Tally, labels: LabelBlock, weights: torch.Tensor, place: torch.Tensor):
     """Add the concepts' areas in images `place` (B',) of a block to a tally of V versions, `weights` (V, B') times."""
-    areas = labels.areas[place] * weights[:, :, None]  # (V, B', C')
-    concepts = labels.concepts[place].flatten()
-    for total, part in zip(tally.concept_area, areas, strict=True):
-        total.index_add_(0, concepts, part.flatten())
+    for image, times in zip(place.tolist(), weights.T, strict=True):
+        of = labels.images[image]
+        tally.concept_area.index_add_(1, of.concepts, times[:, None] * of.areas)
 
 
 def compute_iou(tally: Tally, category_of: torch.Tensor, rule: str = "published") -> np.ndarray:

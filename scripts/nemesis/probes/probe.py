@@ -16,10 +16,12 @@ import zarr
 from nemesis.errors import InputError
 from nemesis.files import atomic_file
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
+from nemesis.probes.regions import Regions, find_regions, id_type
 from nemesis.progress import Progress
 from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, open_store, read, save_array, take, write_store
 
 NO_CATEGORY = 255
+ROWS = 2**13  # labels of so many regions are read together
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,20 @@ class Probe:
         """Label maps by number in any order, uint16 (B, K, Hs, Ws)."""
         return take(self.store["labels"], numbers)
 
+    @cached_property
+    def _region_ends(self) -> np.ndarray:
+        """First region of each image among all, and behind the last, (N + 1,)."""
+        return np.concatenate([[0], np.cumsum(read(self.store["region_count"]).astype(np.int64))])
+
+    def take_regions(self, numbers) -> Regions:
+        """Regions of label maps by number in any order."""
+        numbers = np.asarray(numbers, np.int64)
+        ends = self._region_ends
+        first = int(ends[numbers.min()])
+        labels = read(self.store["region_labels"], slice(first, int(ends[numbers.max() + 1])))
+        found = [labels[ends[number] - first : ends[number + 1] - first] for number in numbers]
+        return Regions(take(self.store["regions"], numbers), found)
+
 
 def open_probe(path) -> Probe:
     """Open a probe.zarr; raises InputError when it is missing or damaged."""
@@ -153,11 +169,23 @@ def write_arrays(group, rows: Rows, decode):
     save_array(group, "plane_category", rows.plane_category, ("image", "plane"), "index into categories, 255 = none")
     _save_text(group, "names", rows.names)
     _save_text(group, "splits", rows.splits)
+    regions = None
+    if planes:
+        shape, dtype = (count, *rows.label_size), id_type(rows.label_size)
+        regions = _add_images(group, "regions", shape, dtype, chunk, block, "number of the image's region")
+    tables: list[np.ndarray] = []
     progress = Progress("decode", count)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start, stop in blocks(count, block):
-            images[start:stop], labels[start:stop] = decode(start, stop, pool)
+            images[start:stop], maps = decode(start, stop, pool)
+            labels[start:stop] = maps
+            if regions is not None:
+                parts = list(pool.map(find_regions, maps[:, None]))
+                regions[start:stop] = np.concatenate([part.ids for part in parts])
+                tables += [part.labels[0] for part in parts]
             progress.add(stop - start)
+    if regions is not None:
+        _save_regions(group, tables)
 
 
 def write_concepts(path, concepts=(), frequency=(), coverage=()):
@@ -222,9 +250,18 @@ def _images_in_chunk(bytes_per_image: int) -> int:
 
 
 def _add_images(group, name, shape, dtype, chunk, block, units):
-    dims = ("image", "channel" if name == "images" else "plane", "y", "x")
+    dims = {"images": ("image", "channel", "y", "x"), "labels": ("image", "plane", "y", "x")}
+    dims = dims.get(name, ("image", "y", "x"))
     chunks, shards = ((number, *(max(n, 1) for n in shape[1:])) for number in (chunk, block))
     return add_array(group, name, shape, dtype, dims, units, chunks, shards)
+
+
+def _save_regions(group, tables: list[np.ndarray]):
+    """The labels of every image's regions, one image after another, and how many each image has."""
+    labels = np.concatenate(tables)  # (T, K)
+    save_array(group, "region_count", np.array([len(table) for table in tables], np.uint32), ("image",), "regions")
+    chunks = (ROWS, labels.shape[1])
+    save_array(group, "region_labels", labels, ("region", "plane"), "concept number, 0 = none", chunks)
 
 
 def _save_text(group, name: str, texts):
