@@ -19,7 +19,7 @@ from nemesis.errors import InputError
 from nemesis.files import check_writable
 from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
-from nemesis.resources import grow
+from nemesis.resources import grow, if_streamed
 
 try:
     where = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
@@ -62,6 +62,8 @@ ATTACK = "{probe}/{model}/{layer}/{method}-{mode}-{masks}"
 CLEAN = "results/{probe}/{model}/{layer}/clean"
 # A machine with one GPU runs one such job at a time (profiles/default sets gpu=1).
 GPU = int(wants_gpu(config["device"]))
+# Stored maps are counted by the processor; a streamed layer's network runs again.
+GPU_IF_STREAMED = if_streamed(GPU) if GPU else 0
 # What every job that runs a network again is told.
 RUN = {
     "model": lambda wildcards: wildcards.model,

@@ -105,7 +105,7 @@ for extraction in DISSECTED if NOISES else []:
             "../envs/torch.yaml"
         threads: 1
         resources:
-            gpu=GPU,
+            gpu=GPU_IF_STREAMED,
             mem_mb=grow(4000, per_gb=20),
             runtime=grow(240, per_gb=4),
         params:

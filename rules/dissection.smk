@@ -114,7 +114,7 @@ rule dissect:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        gpu=GPU,
+        gpu=GPU_IF_STREAMED,
         mem_mb=grow(4000, per_gb=20),
         runtime=grow(120, per_gb=2),
     params:

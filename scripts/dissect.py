@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from nemesis.devices import choose_device
 from nemesis.dissection.again import read_recipe
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.layers import write_dissection
@@ -16,7 +15,6 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.input.thresholds,
         probe,
         load_concepts(snakemake.input.concepts, probe),
-        choose_device(snakemake.params.device),
         snakemake.params.settings,
         snakemake.params.seed,
         {name: Path(path) for name, path in snakemake.output.items()},

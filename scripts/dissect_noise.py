@@ -7,8 +7,7 @@ import pandas as pd
 from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import draw_noisy
 from nemesis.corruption.relabel import dissect_noisy
-from nemesis.devices import choose_device
-from nemesis.dissection.again import Rerun, read_recipe, rerun_probe
+from nemesis.dissection.again import Rerun, counting_device, read_recipe, rerun_probe
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
 from nemesis.dissection.stored import open_maps
@@ -21,7 +20,6 @@ with job(snakemake.log[0], snakemake.threads):
     params, files = snakemake.params, snakemake.input
     probe = open_probe(Path(files.probe).parent)
     concepts = load_concepts(files.concepts, probe)
-    device = choose_device(params.device)
     recipe = read_recipe(params, files)
     kind, std = snakemake.wildcards.kind, float(snakemake.wildcards.std)
     noises = {
@@ -34,13 +32,14 @@ with job(snakemake.log[0], snakemake.threads):
             for draw in params.draws
         }
         units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
+        maps = open_maps(Path(files.maps[number]).parent, rerun_probe(recipe, probe))
         table, tops = dissect_noisy(
-            open_maps(Path(files.maps[number]).parent, rerun_probe(recipe, probe)),
+            maps,
             noisy,
             clean,
             probe,
             concepts,
-            device,
+            counting_device(maps, recipe),
             params.settings,
             params.fractions,
             units,

@@ -77,7 +77,7 @@ def run(place: Place) -> dict:
 def _dissect(place: Place, replicates: int) -> dict:
     from nemesis.dissection.layers import write_dissection
 
-    probe, concepts, device = place.open()
+    probe, concepts, _ = place.open()
     outputs = {
         "dissection": place.folder / f"{place.layer}.csv",
         "null_churn": place.folder / f"{place.layer}-null.csv",
@@ -85,7 +85,7 @@ def _dissect(place: Place, replicates: int) -> dict:
     outputs["tally"] = place.folder / f"{place.layer}-tally.zarr" / "zarr.json"
     settings = SETTINGS | {"null_replicates": replicates}
     limits = place.folder / f"{place.layer}-thresholds.csv"
-    taken = clock(lambda: write_dissection(place.maps, limits, probe, concepts, device, settings, SEED, outputs))
+    taken = clock(lambda: write_dissection(place.maps, limits, probe, concepts, settings, SEED, outputs))
     return taken | {"amount": place.images * place.shape[0]}
 
 

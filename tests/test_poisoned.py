@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nemesis.corruption import poison as poison_module
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.plan import ALL, Plan, plan_rows, survey_probe, take_shard
-from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective, round_inside
+from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective
 from nemesis.corruption.poisoned import join_poison, open_poison, write_poison
 from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
@@ -28,6 +28,12 @@ PLAN = Plan(
     group=np.zeros(8, int),
     scale=np.ones(3),
 )
+
+
+def round_inside(clean, attacked, eps):
+    return poison_module.round_inside(clean, torch.as_tensor(attacked), eps)
+
+
 EPS = [0, 0.5, 2, 2.5, 4, 6, 127, 127.5, 128, 200, 255]
 
 
@@ -43,7 +49,7 @@ def fake_attack(probe, plan, eps, seed=0):
     for start, stop in ((0, 3), (3, 4), (4, len(plan))):
         clean = probe.take_images(plan.image[start:stop])
         share = rng.choice([-1, 0, 1, 0.5, *rng.uniform(-1, 1, 20)], clean.shape)
-        yield slice(start, stop), clean, project(clean, (clean + eps * share) / 255, eps)
+        yield slice(start, stop), clean, torch.from_numpy(project(clean, (clean + eps * share) / 255, eps))
 
 
 def write_and_open(tiny, path, eps, residue=True, plan=PLAN, attacked=None, chunk=3, **attrs):
@@ -55,7 +61,7 @@ def write_and_open(tiny, path, eps, residue=True, plan=PLAN, attacked=None, chun
 def images_of(tiny, eps, plan=PLAN):
     """The clean and the attacked images of all rows."""
     parts = list(fake_attack(tiny.probe, plan, eps))
-    return np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
+    return np.concatenate([part[1] for part in parts]), torch.cat([part[2] for part in parts]).numpy()
 
 
 @given(st.one_of(st.sampled_from(EPS), st.floats(0, 255)), st.integers(0, 999))
@@ -173,7 +179,7 @@ def test_joined_shards_are_the_whole(tiny, tmp_path, task):
     for shard, path in enumerate(shards):  # the last one is empty, as are all but the first of a shared attack
         part = take_shard(plan, shard, 4)
         clean, attacked = (images[start : start + len(part)] for images in images_of(tiny, 4, plan))
-        rows = iter([(slice(0, len(part)), clean, attacked)] if len(part) else [])
+        rows = iter([(slice(0, len(part)), clean, torch.from_numpy(attacked))] if len(part) else [])
         write_and_open(tiny, path, 4, plan=part, attacked=rows, chunk=shard + 1, layer="conv")
         start += len(part)
     join_poison(shards, tmp_path / "joined.zarr")
@@ -238,5 +244,5 @@ def test_eps_differs_by_row(tiny, maps):
     eps = np.arange(len(plan)) % 5 * 1.5
     with tiny_reader() as reader:
         ((_, clean, attacked),) = attack_rows(UnitPGD(reader, LAYER, 3), plan, subject, eps, 4)
-    reached = np.abs(attacked * 255.0 - clean).max(axis=(1, 2, 3))
+    reached = np.abs(attacked.numpy() * 255.0 - clean).max(axis=(1, 2, 3))
     np.testing.assert_allclose(reached, eps, atol=1e-3)

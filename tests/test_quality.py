@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import structural_similarity
 
-from nemesis.corruption.quality import MEASURES, compare_images
+from nemesis.corruption import quality
+from nemesis.corruption.quality import MEASURES
+
+
+def compare_images(clean, stored):
+    return quality.compare_images(*(torch.from_numpy(np.ascontiguousarray(images)) for images in (clean, stored)))
 
 
 def slow_ssim(before, after):

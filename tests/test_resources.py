@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from nemesis.resources import count_gb, grow
+from nemesis.resources import count_gb, grow, if_streamed
 from nemesis.stores import add_array, write_store
 
 
@@ -49,9 +49,20 @@ def test_a_streamed_layer_counts_as_if_stored(tmp_path):
     assert count_gb(str(tmp_path / "maps.zarr" / "zarr.json")) == 3 * 5 * 49 * 2 / 1e9
 
 
+def test_a_gpu_where_a_layer_is_streamed(tmp_path, stores):
+    with write_store(tmp_path / "maps.zarr", streamed=True, shape=(3, 5, 7, 7), dtype="float16"):
+        pass
+    streamed = str(tmp_path / "maps.zarr" / "zarr.json")
+    for maps, expected in ((stores[0], 0), (stores, 0), (streamed, 1), ([*stores, streamed], 1)):
+        assert if_streamed(1)({}, SimpleNamespace(maps=maps)) == expected
+
+
 def test_maps_that_are_not_made_yet(tmp_path):
     """Snakemake takes this error for 'not known yet' if it names the input."""
     missing = str(tmp_path / "maps.zarr" / "zarr.json")
+    with pytest.raises(FileNotFoundError) as error:
+        if_streamed(1)({}, SimpleNamespace(maps=missing))
+    assert error.value.filename == missing
     with pytest.raises(FileNotFoundError) as error:
         grow(100, 5)({}, SimpleNamespace(maps=missing), 1)
     assert error.value.filename == missing

@@ -61,7 +61,7 @@ def dissect_all(tiny, out, batch: int, limit) -> dict:
     write_thresholds(out / "maps.zarr", out / "thresholds.csv", SETTINGS["quantile"], SETTINGS["threshold"])
     outputs = {name: out / f"{name}.csv" for name in ("dissection", "null_churn")} | {"tally": out / "tally.zarr/z"}
     files = (out / "maps.zarr", out / "thresholds.csv")
-    write_dissection(*files, probe, concepts, "cpu", SETTINGS, 7, outputs, recipe_of(batch))
+    write_dissection(*files, probe, concepts, SETTINGS, 7, outputs, recipe_of(batch))
     clean = open_maps(out / "maps.zarr", rerun_probe(recipe_of(batch), probe))
     labels = pd.read_csv(out / "dissection.csv", keep_default_na=False)
     noisy = open_noisy(probe, out, batch, limit)

@@ -4,6 +4,7 @@ import torch
 
 from nemesis.errors import InputError
 
+PROCESSOR = torch.device("cpu")
 REFERENCE_PIXELS = 224 * 224
 CPU_IMAGES, GPU_IMAGES = 16, 48  # of 224 px
 ATTACK_BYTES = 150e6  # of an image of 224 px while VGG16, the largest known network here, is attacked

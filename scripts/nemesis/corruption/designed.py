@@ -13,8 +13,9 @@ from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.quality import MEASURES
 from nemesis.corruption.rows import Shown, change_of, poisoned_images, random_images, show_rows
 from nemesis.progress import Progress
+from nemesis.threads import work_behind
 
-SHOWN_BYTES = 2**28  # maps of poisoned images held at once
+SHOWN_BYTES = 2**27  # maps of poisoned images held at once
 COLUMNS = ["unit", "clean_label", "clean_category", "clean_iou", "margin", "source", "target", "target_unit", "label"]
 COLUMNS += ["category", "iou", "source_iou", "target_iou", "manipulated", "target_hit", "n_poisoned"]
 COLUMNS += ["fraction_poisoned", *MEASURES, "threshold", "clean_threshold", "fixed_label", "fixed_iou"]
@@ -31,23 +32,30 @@ def dissect_designed(
     Four dissections a unit: all poisoned images, the same at the clean threshold, bernoulli noise of
     the same size on the same images, and one for every budget (a share of the probe).
     """
-    tables, curves = [pd.DataFrame(columns=COLUMNS)], [pd.DataFrame(columns=CURVE)]
     noise = random_images(poison.attrs["eps"], seed, storage)
-    progress = Progress("dissect", len(poison.tasks))
-    for tasks in group_tasks(poison, layer):
-        rows = np.concatenate([poison.rows_of(task) for task in tasks])
-        span = slice(int(rows.min()), int(rows.max()) + 1)
-        arguments = (reader, layer.name, poison, span, layer.probe)
-        options = {"dtype": layer.maps.dtype, "batch": batch}
-        shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
-        control = show_rows(*arguments, noise, **options, measure=False)
-        changes = _list_changes(layer, poison, tasks, shown, control, span.start, budgets)
-        found = layer.redissect(changes)
-        tables.append(_tabulate(layer, poison, tasks, shown, found, span.start))
-        curves.append(_trace_budgets(layer, poison, tasks, changes, found, budgets))
-        keep(span.start, shown.maps)
+    progress, found = Progress("dissect", len(poison.tasks)), []
+
+    def dissect(tasks: range, shown: Shown, control: Shown, start: int):
+        changes = _list_changes(layer, poison, tasks, shown, control, start, budgets)
+        again = layer.redissect(changes)
+        curve = _trace_budgets(layer, poison, tasks, changes, again, budgets)
+        found.append((_tabulate(layer, poison, tasks, shown, again, start), curve))
         progress.add(len(tasks))
-    return pd.concat(tables[1:] or tables), pd.concat(curves[1:] or curves)
+
+    with work_behind() as do:  # the processor dissects while the network sees the next images
+        for tasks in group_tasks(poison, layer):
+            rows = np.concatenate([poison.rows_of(task) for task in tasks])
+            span = slice(int(rows.min()), int(rows.max()) + 1)
+            arguments = (reader, layer.name, poison, span, layer.probe)
+            options = {"dtype": layer.maps.dtype, "batch": batch}
+            shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
+            control = show_rows(*arguments, noise, **options, measure=False)
+            keep(span.start, shown.maps)
+            do(dissect, tasks, shown, control, span.start)
+    if not found:
+        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE)
+    tables, curves = zip(*found, strict=True)
+    return pd.concat(tables), pd.concat(curves)
 
 
 def group_tasks(poison: Poison, layer: Layer) -> list[range]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nemesis.corruption.redissect import Redissected, redissect
+from nemesis.devices import PROCESSOR
 from nemesis.dissection.dissect import Concepts
 
 
@@ -27,5 +28,5 @@ class Layer:
     settings: dict
 
     def redissect(self, changes) -> Redissected:
-        """Dissect changes of this layer's units."""
-        return redissect(changes, self.maps, self.probe, self.concepts, self.areas, self.device, self.settings)
+        """Dissect changes of this layer's units, on the processor, which has their maps."""
+        return redissect(changes, self.maps, self.probe, self.concepts, self.areas, PROCESSOR, self.settings)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +14,7 @@ from nemesis.corruption.regions import concept_masks, unit_masks
 from nemesis.dissection.upsample import carry_down
 from nemesis.probes.probe import Probe
 from nemesis.progress import Progress
+from nemesis.threads import load_ahead
 
 WINDOW_BYTES = 2**24  # of 8-bit images loaded at once
 
@@ -49,8 +49,8 @@ class Window:
 
 def attack_rows(
     attack, plan: Plan, subject: Subject, eps: np.ndarray, batch: int
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield (rows, clean uint8 (R', 3, H, W), attacked float32 in [0, 1]) until all rows are done.
+) -> Iterator[tuple[slice, np.ndarray, torch.Tensor]]:
+    """Yield (rows, clean uint8 (R', 3, H, W), attacked float32 in [0, 1] on the device) until all rows are done.
 
     `attack` is a UnitPGD or UnitFGSM inside its reader's `with` block; `eps` (R,) is in 1/255.
     """
@@ -58,21 +58,17 @@ def attack_rows(
         return
     progress = Progress("attack", len(plan))
     spans = plan_windows(plan, subject, batch)
-    with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(load_window, plan, subject, spans[0][0])
-        for index, (rows, batches) in enumerate(spans):
-            window = pending.result()
-            if index + 1 < len(spans):
-                pending = ahead.submit(load_window, plan, subject, spans[index + 1][0])
-            parts = []
-            for first, last in batches:
-                inside = slice(first - rows.start, last - rows.start)
-                images = torch.from_numpy(window.images[inside]).to(attack.device).float() / 255
-                radius = torch.from_numpy(eps[first:last].astype(np.float32) / np.float32(255))
-                objective = make_objective(window, inside, subject, attack.device)
-                parts.append(attack(images, objective, radius).cpu().numpy())
-                progress.add(last - first)
-            yield rows, window.images, np.concatenate(parts)
+    loaded = load_ahead(lambda span: load_window(plan, subject, span[0]), spans)
+    for (rows, batches), window in zip(spans, loaded, strict=True):
+        parts = []
+        for first, last in batches:
+            inside = slice(first - rows.start, last - rows.start)
+            images = torch.from_numpy(window.images[inside]).to(attack.device).float() / 255
+            radius = torch.from_numpy(eps[first:last].astype(np.float32) / np.float32(255))
+            objective = make_objective(window, inside, subject, attack.device)
+            parts.append(attack(images, objective, radius))
+            progress.add(last - first)
+        yield rows, window.images, torch.cat(parts)
 
 
 def plan_windows(plan: Plan, subject: Subject, batch: int) -> list[tuple[slice, list[tuple[int, int]]]]:
@@ -165,8 +161,12 @@ def make_objective(window: Window, inside: slice, subject: Subject, device):
     return MeanActivation(row, tensor(window.unit, np.int64), tensor(window.weights))
 
 
-def round_inside(clean: np.ndarray, attacked: np.ndarray, eps: np.ndarray) -> np.ndarray:
-    """8-bit difference of attacked (float in [0, 1]) to clean images, int16, inside each one's eps (R,), in 1/255."""
+def round_inside(clean: np.ndarray, attacked: torch.Tensor, eps: np.ndarray) -> np.ndarray:
+    """8-bit difference of attacked (float in [0, 1]) to clean images, int16, inside each one's eps (R,), in 1/255.
+
+    It is computed where `attacked` is.
+    """
     limit = np.floor(np.asarray(eps) + 1e-6).astype(np.int16)[:, None, None, None]
-    delta = np.rint(attacked * np.float32(255)).astype(np.int16) - clean
-    return np.clip(delta, -limit, limit)
+    limit, clean = (torch.from_numpy(values).to(attacked.device) for values in (limit, clean))
+    delta = (attacked * 255).round_().to(torch.int16).sub_(clean)
+    return torch.minimum(torch.maximum(delta, -limit), limit).cpu().numpy()

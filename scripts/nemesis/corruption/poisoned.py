@@ -12,6 +12,7 @@ from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
 from nemesis.stores import CHUNK_BYTES, add_array, blocks, open_store, read, save_array, write_store
+from nemesis.threads import work_behind
 
 NEEDS_RESIDUE = ("float", "published")
 RECORDED = ("nemesis_version", "config_hash", "created_from", "arrays")
@@ -85,11 +86,13 @@ def write_poison(
         kind = "int8" if eps < 128 else "int16"
         delta = add_array(group, "delta", shape, kind, dims, "1/255", chunks)
         rest = add_array(group, "residue", shape, "float16", dims, "1/255", chunks) if residue else None
-        for span, clean, images in attacked:
-            found = round_inside(clean, images, np.full(len(images), eps))
-            delta[span] = found.astype(kind)
-            if rest is not None:
-                rest[span] = (images * np.float32(255) - clean - found).astype(np.float16)
+        with work_behind() as do:
+            for span, clean, images in attacked:
+                found = round_inside(clean, images, np.full(len(images), eps))
+                do(delta.__setitem__, span, found.astype(kind))
+                if rest is not None:
+                    exact = images.cpu().numpy() * np.float32(255)
+                    do(rest.__setitem__, span, (exact - clean - found).astype(np.float16))
 
 
 def open_poison(path) -> Poison:

@@ -14,6 +14,7 @@ from nemesis.corruption.storage import store_image
 from nemesis.corruption.versions import Change
 from nemesis.probes.probe import remember_images
 from nemesis.stores import blocks
+from nemesis.threads import load_ahead
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,18 @@ def show_rows(
     """Maps (and measures, where asked) of consecutive rows; `reader` is a LayerReader inside its `with` block."""
     maps, measures = [], []
     units = torch.tensor([task.unit for task in poison.tasks], device=reader.device)
-    load = remember_images(probe, poison.image[rows])
+    take = remember_images(probe, poison.image[rows])
+    spans = [slice(rows.start + first, rows.start + last) for first, last in blocks(rows.stop - rows.start, batch)]
+
+    def load(span: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        numbers = poison.image[span]
+        clean = take(numbers)
+        return torch.from_numpy(clean), torch.from_numpy(corrupt(span, clean, numbers))
+
     with torch.inference_mode():
-        for first, last in blocks(rows.stop - rows.start, batch):
-            span = slice(rows.start + first, rows.start + last)
-            numbers = poison.image[span]
-            clean = load(numbers)
-            images = corrupt(span, clean, numbers)
-            found = reader.read(torch.from_numpy(images))[layer]  # (B, U, h, w)
+        for span, loaded in zip(spans, load_ahead(load, spans), strict=True):
+            clean, images = (part.to(reader.device) for part in loaded)
+            found = reader.read(images)[layer]  # (B, U, h, w)
             task = torch.from_numpy(poison.task[span].astype(np.int64)).to(reader.device)
             rows_of = torch.arange(len(found), device=reader.device)
             kept = found[:, units] if poison.task[span.start] == ALL else found[rows_of, units[task]]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nemesis.devices import choose_batch, choose_device
+from nemesis.devices import PROCESSOR, choose_batch, choose_device
 from nemesis.dissection.extract import ImageSource
+from nemesis.dissection.stored import StreamedMaps
 from nemesis.models.network import LayerReader, Network
 from nemesis.models.registry import build_network
 
@@ -65,6 +66,11 @@ class Rerun:
         with self.readers[layer] as reader, torch.inference_mode():
             maps = reader.read(images)[layer]  # (B, U, h, w)
         return maps.transpose(0, 1).to(getattr(torch, self.recipe.dtype)).contiguous().cpu().numpy()
+
+
+def counting_device(maps, recipe: Recipe | None) -> torch.device:
+    """Where masks of a layer's maps are counted: where the maps are, which only a network brings to a GPU."""
+    return choose_device(recipe.device) if recipe and isinstance(maps, StreamedMaps) else PROCESSOR
 
 
 def rerun_probe(recipe: Recipe, probe) -> Rerun:

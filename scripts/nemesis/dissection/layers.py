@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.dissection.again import Recipe, rerun_probe
+from nemesis.dissection.again import Recipe, counting_device, rerun_probe
 from nemesis.dissection.dissect import Run, dissect_layer, save_tally
 from nemesis.dissection.resample import resample_runs, tabulate_churn
 from nemesis.dissection.stored import open_maps
@@ -17,7 +17,6 @@ def write_dissection(
     thresholds_path,
     probe,
     concepts,
-    device,
     settings: dict,
     seed: int,
     outputs: dict,
@@ -25,9 +24,11 @@ def write_dissection(
 ):
     """Write a layer's dissection.csv, tally.zarr and null_churn.csv; `recipe` runs the network of a streamed layer.
 
+    Masks are counted where the maps are: on the processor, or on the device that makes a streamed layer's.
     `outputs` maps `dissection`, `tally` (the zarr.json inside the store) and `null_churn` to paths.
     """
     maps = open_maps(maps_path, rerun_probe(recipe, probe) if recipe else None)
+    device = counting_device(maps, recipe)
     thresholds = pd.read_csv(thresholds_path)["threshold"].to_numpy()
     runs = [Run(maps, thresholds), *resample_runs(maps, probe.count, settings, seed)]
     (tally, iou, table), *replicates = dissect_layer(runs, probe, concepts, device, settings["iou"])
