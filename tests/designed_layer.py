@@ -1,5 +1,6 @@
 """A tiny network, its maps stored on a probe, and a probe in memory, for the tests of designed corruption."""
 
+import dataclasses
 from dataclasses import dataclass
 from unittest import mock
 
@@ -8,6 +9,7 @@ import torch
 import zarr
 
 from nemesis import stores
+from nemesis.corruption.plan import ALL, EMPTY, Plan, select_tasks
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
@@ -74,3 +76,17 @@ class ArrayProbe:
 
     def take_regions(self, numbers) -> Regions:
         return find_regions(self.planes[numbers])
+
+
+def take_shard(plan: Plan, shard: int, shards: int) -> Plan:
+    """The plan of a shard: that of a consecutive part of the tasks."""
+    if shards == 1 or not plan.tasks:
+        return plan
+    if (plan.task == ALL).any():
+        return plan if shard == 0 else EMPTY
+    chosen = np.array_split(np.arange(len(plan.tasks)), shards)[shard]
+    if not len(chosen):
+        return EMPTY
+    part = select_tasks(plan, np.isin(np.arange(len(plan.tasks)), chosen))
+    kept = slice(int(chosen[0]), int(chosen[-1]) + 1)
+    return dataclasses.replace(part, tasks=plan.tasks[kept], scale=plan.scale[kept], task=part.task - kept.start)

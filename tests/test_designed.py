@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from designed_layer import LAYER, UNITS, tiny_network, tiny_reader
+from designed_layer import LAYER, UNITS, take_shard, tiny_network, tiny_reader
 
 from nemesis.corruption import designed
 from nemesis.corruption.attack import UnitPGD
@@ -18,7 +18,7 @@ from nemesis.corruption.designed import COLUMNS, CURVE, dissect_designed
 from nemesis.corruption.export import POISONED, export_poison
 from nemesis.corruption.layer import Layer
 from nemesis.corruption.minimum import Bracket, find_minimum
-from nemesis.corruption.plan import EMPTY, plan_rows, survey_probe, take_shard
+from nemesis.corruption.plan import EMPTY, plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import join_poison, open_poison, write_poison, write_row_maps
 from nemesis.corruption.targets import Task

@@ -14,7 +14,7 @@ from nemesis.corruption.plan import (
     plan_rows,
     select_tasks,
     survey_probe,
-    take_shard,
+    take_tasks,
 )
 from nemesis.corruption.poison import Subject, plan_windows
 from nemesis.corruption.regions import concept_masks
@@ -55,7 +55,7 @@ def slow_survey(tiny, maps, tasks, thresholds, masks):
 
 
 def survey_of(tiny, maps, tasks, masks="segmentation", thresholds=THRESHOLDS):
-    return survey_probe(tasks, maps, thresholds, tiny.probe, "cpu", masks)
+    return survey_probe(tasks, maps, thresholds, tiny.probe, "cpu", masks, shared=True)
 
 
 @pytest.mark.parametrize("masks", ["segmentation", "baseline"])
@@ -207,16 +207,24 @@ def test_some_tasks_of_a_plan():
 @pytest.mark.parametrize("shared", [False, True])
 def test_shards_hold_every_row_once(shards, shared):
     tasks = [Task(unit, 1) for unit in range(5)]
-    plan = plan_rows(tasks, long_survey(30, 5), 0.5, "published", shared)
-    parts = [take_shard(plan, shard, shards) for shard in range(shards)]
-    assert [task for part in parts for task in part.tasks] == tasks
-    first = np.cumsum([0, *(len(part.tasks) for part in parts)])
-    joined = [np.where(part.task == ALL, ALL, part.task + start) for part, start in zip(parts, first, strict=False)]
-    np.testing.assert_array_equal(np.concatenate(joined), plan.task)
-    for name in ("image", "rank", "group", "scale"):
-        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(plan, name))
+    survey = long_survey(30, 5)
+    plan = plan_rows(tasks, survey, 0.5, "published", shared)
+    found, start = [], 0
+    for shard in range(shards):
+        part = take_tasks(tasks, shard, shards, shared)
+        if part:
+            chosen = slice(start, start + len(part))
+            seen = Survey(*(values[chosen] for values in vars(survey).values()))
+            found.append((start, plan_rows(part, seen, 0.5, "published", shared)))
+        start += len(part)
+    assert [task for _, part in found for task in part.tasks] == tasks
+    shifted = [np.where(part.task == ALL, ALL, part.task + first) for first, part in found]
+    np.testing.assert_array_equal(np.concatenate(shifted), plan.task)
+    np.testing.assert_array_equal(np.concatenate([part.group + 30 * first for first, part in found]), plan.group)
+    for name in ("image", "rank", "scale"):
+        np.testing.assert_array_equal(np.concatenate([getattr(p, name) for _, p in found]), getattr(plan, name))
     if not shared:
-        np.testing.assert_array_equal(np.concatenate([p.sums for p in parts if len(p)], axis=1), plan.sums)
+        np.testing.assert_array_equal(np.concatenate([p.sums for _, p in found], axis=1), plan.sums)
 
 
 def subject_of(objective):

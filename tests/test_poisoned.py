@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from designed_layer import LAYER, store_maps, tiny_reader
+from designed_layer import LAYER, store_maps, take_shard, tiny_reader
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nemesis.corruption import poison as poison_module
 from nemesis.corruption.attack import UnitPGD
-from nemesis.corruption.plan import ALL, Plan, plan_rows, survey_probe, take_shard
+from nemesis.corruption.plan import ALL, Plan, plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective
 from nemesis.corruption.poisoned import join_poison, open_poison, write_poison
 from nemesis.corruption.storage import store_image

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nemesis.corruption.layer import Layer
-from nemesis.corruption.plan import EMPTY, Plan, plan_rows, survey_probe
+from nemesis.corruption.plan import EMPTY, Plan, plan_rows, survey_probe, take_tasks
 from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import NEEDS_RESIDUE, write_poison
 from nemesis.corruption.targets import choose_tasks
@@ -64,8 +64,10 @@ def open_reader(layer, files, params, pad: bool):
         yield reader, batch
 
 
-def plan_attack(layer: Layer, concepts_path, params, mode: str, masks: str) -> tuple[Subject, Plan]:
-    """Units, targets and images of an attack; `params.designed` is the config's section."""
+def plan_attack(
+    layer: Layer, concepts_path, params, mode: str, masks: str, shard: int = 0, shards: int = 1
+) -> tuple[Subject, Plan]:
+    """Units, targets and images of a shard of an attack; `params.designed` is the config's section."""
     designed, seed = params.designed, params.seed
     experiment = select_units(params.units, layer.table, layer.settings["min_iou"], seed, layer.name)
     known = layer.table[layer.table["unit"].isin(experiment)]
@@ -86,9 +88,12 @@ def plan_attack(layer: Layer, concepts_path, params, mode: str, masks: str) -> t
     subject = Subject(layer.probe, layer.maps, layer.thresholds, masks, designed["objective"])
     if not tasks:
         logging.info("layer %s: no unit has a label; nothing to attack", layer.name)
+    tasks = take_tasks(tasks, shard, shards, mode == "shared")
+    if not tasks:
         return subject, EMPTY
-    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, layer.device, masks)
-    limits = (designed["max_fraction"], designed["objective"], mode == "shared", layer.name)
+    shared = mode == "shared"
+    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, layer.device, masks, shared)
+    limits = (designed["max_fraction"], designed["objective"], shared, layer.name)
     return subject, plan_rows(tasks, survey, *limits)
 
 

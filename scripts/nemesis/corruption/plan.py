@@ -22,7 +22,7 @@ class Survey:
 
     `source`, `target` (T, N): size of the region, in label pixels (segmentation) or map cells
     (baseline). `overlap` (T, N): pixels of the region that the unit's clean mask covers.
-    `highest` (T, N): the unit's highest activation. `deviation` (T,): standard deviation of all of them.
+    `highest` (T, N): the unit's highest activation. `deviation` (T,): standard deviation of all its activations.
     """
 
     source: np.ndarray
@@ -43,7 +43,7 @@ class Plan:
 
     `rank` (R,) counts a task's images from the most influential, 0. `sums` (2, R) divide the source's and
     the target's term of the objective; None: each by the row's own region. `group` (R,) are the
-    published code's batches. `scale` (T,) is the standard deviation of each unit's clean activations.
+    published code's batches. `scale` (T,) divides a unit's activations in a shared attack: their standard deviation.
     """
 
     tasks: list[Task]
@@ -62,8 +62,11 @@ NO_ROWS = np.zeros(0, np.int64)
 EMPTY = Plan([], NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS, np.zeros(0))
 
 
-def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str) -> Survey:
-    """One pass over the stored maps (and labels) for all tasks; `thresholds` (U,) are the clean ones."""
+def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str, shared: bool = False) -> Survey:
+    """One pass over the stored maps (and labels) for all tasks; `thresholds` (U,) are the clean ones.
+
+    Only a shared attack needs deviations; they are 1 otherwise.
+    """
     shape = (len(tasks), probe.count)
     source, target, overlap = (np.zeros(shape, np.int64) for _ in range(3))
     highest, moments = np.zeros(shape, np.float32), np.zeros((2, len(tasks)))
@@ -73,8 +76,9 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str)
     for start, stop in blocks(probe.count, maps.block):
         span = slice(start, stop)
         part = maps.read_units(span, units)  # (T, B, h, w)
-        highest[:, span] = part.max(axis=(2, 3))
-        moments += [part.sum(axis=(1, 2, 3), dtype=float), np.square(part, dtype=float).sum(axis=(1, 2, 3))]
+        highest[:, span] = torch.from_numpy(part).amax(dim=(2, 3)).float()
+        if shared:
+            moments += [part.sum(axis=(1, 2, 3), dtype=float), np.square(part, dtype=float).sum(axis=(1, 2, 3))]
         if masks == "baseline":
             source[:, span] = overlap[:, span] = _cells_above(part, thresholds[units])
             others = np.array([max(task.target_unit, 0) for task in tasks])
@@ -87,7 +91,8 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str)
             _count_overlap(overlap[:, span], tasks, torch.from_numpy(part).to(device), limits, labels)
         progress.add(stop - start)
     mean, square = moments / (probe.count * np.prod(maps.shape[2:]))
-    return Survey(source, target, overlap, highest, np.sqrt(np.maximum(square - mean**2, 0)))
+    deviation = np.sqrt(np.maximum(square - mean**2, 0)) if shared else np.ones(len(tasks))
+    return Survey(source, target, overlap, highest, deviation)
 
 
 def plan_rows(
@@ -130,18 +135,11 @@ def select_tasks(plan: Plan, keep: np.ndarray) -> Plan:
     return dataclasses.replace(plan, **parts, sums=sums)
 
 
-def take_shard(plan: Plan, shard: int, shards: int) -> Plan:
-    """A consecutive part of the tasks, numbered anew; a shared plan is one part and its other shards are empty."""
-    if shards == 1 or not plan.tasks:
-        return plan
-    if (plan.task == ALL).any():
-        return plan if shard == 0 else EMPTY
-    chosen = np.array_split(np.arange(len(plan.tasks)), shards)[shard]
-    if not len(chosen):
-        return EMPTY
-    part = select_tasks(plan, np.isin(np.arange(len(plan.tasks)), chosen))
-    kept = slice(int(chosen[0]), int(chosen[-1]) + 1)
-    return dataclasses.replace(part, tasks=plan.tasks[kept], scale=plan.scale[kept], task=part.task - kept.start)
+def take_tasks(tasks: list[Task], shard: int, shards: int, shared: bool) -> list[Task]:
+    """A consecutive part of the tasks; those of a shared attack are one part and its other shards are empty."""
+    if shared:
+        return tasks if shard == 0 else []
+    return [tasks[index] for index in np.array_split(np.arange(len(tasks)), shards)[shard]]
 
 
 def budget_images(fraction: float, count: int) -> int:
