@@ -45,7 +45,8 @@ COUNTS = {
     "conv5_3": (1024, 4096, 16384),
 }
 QUICK = {"conv1_2": (2,), "conv5_3": (4, 8)}
-STORED = ("store", "read_maps", "thresholds", "tally", "run", "redissect")  # each needs what the one before it wrote
+# Each needs what one before it wrote.
+STORED = ("store", "read_maps", "thresholds", "tally", "runs_2", "runs_10", "redissect", "survey")
 
 
 def main():
@@ -97,7 +98,7 @@ def list_measurements(counts: dict, quick: bool):
             if images in wanted:
                 yield from ((stage, layer, images, f"probe-{images}") for stage in STORED)
     place = f"probe-{max(number for numbers in counts.values() for number in numbers)}"
-    for stage in ("noise", "poison_row", "show_row", "copy_row"):
+    for stage in ("noise", "poison_row", "show_row", "measure_row", "copy_row"):
         yield stage, "conv5_3", rows, place
     for layer in counts:
         yield "forward", layer, batches[0], place

@@ -19,7 +19,8 @@ CATEGORIES = {"color": 11, "object": 527, "part": 180, "material": 32, "scene": 
 PLANES = (("color", 1.0), ("object", 0.7), ("object", 0.2), ("part", 0.4), ("part", 0.2), ("material", 0.4))
 SCALARS = (("scene", 0.6), ("texture", 0.1))
 SETTINGS = {"quantile": 0.005, "threshold": "exact", "iou": "published", "min_iou": 0.04, "dtype": "float16"}
-SEED, BATCH, TASKS, REPLICATES = 0, 16, 8, 2
+SEED, BATCH, TASKS = 0, 16, 8
+BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)

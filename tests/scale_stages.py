@@ -5,13 +5,14 @@ Each function gets a Place and returns {"seconds": ..., "amount": ...}; it runs 
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from scale_data import BATCH, REPLICATES, SEED, SETTINGS, SIDE, TASKS, Place, clock, make_maps, make_probe
+from scale_data import BATCH, BUDGETS, SEED, SETTINGS, SIDE, TASKS, Place, clock, make_maps, make_probe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,11 +68,14 @@ def tally(place: Place) -> dict:
     return _dissect(place, 0)
 
 
-def run(place: Place) -> dict:
-    """Thresholds and counts of the probe resampled, as for the null churn; noise at a fraction costs the same."""
-    found = _dissect(place, REPLICATES)
-    without = _dissect(place, 0)
-    return less(found, without) | {"amount": REPLICATES * found["amount"]}
+def runs_2(place: Place) -> dict:
+    """The same, and thresholds and counts of the probe resampled twice, as for the null churn."""
+    return _dissect(place, 2)
+
+
+def runs_10(place: Place) -> dict:
+    """The same, with ten replicates."""
+    return _dissect(place, 10)
 
 
 def _dissect(place: Place, replicates: int) -> dict:
@@ -100,14 +104,33 @@ def open_layer(place: Place):
 
 
 def redissect(place: Place) -> dict:
-    """Dissecting TASKS units again after a fiftieth of the images changed, twice each."""
+    """Dissecting TASKS units again after a tenth of the images changed, each in the versions of an attack's table."""
     from nemesis.corruption.versions import Change
 
     layer = open_layer(place)
-    images = np.arange(0, place.images, 50)
-    maps = make_maps((1, *place.shape[1:]), len(images))[:, 0].half().numpy()
-    changes = [Change(unit, images, maps) for unit in range(TASKS) for _ in range(2)]
-    return clock(lambda: layer.redissect(changes)) | {"amount": len(changes) * place.images}
+    images = np.arange(0, place.images, 10)
+    poisoned, noisy = make_maps((2, *place.shape[1:]), len(images)).half().transpose(0, 1).numpy()
+    changes, chosen = [], [np.arange(len(images)) < place.images * part for part in BUDGETS]
+    for unit in range(TASKS):
+        changes += [Change(unit, images, poisoned), Change(unit, images, noisy), Change(unit, images, poisoned, 0.5)]
+        changes += [Change(unit, images, poisoned, chosen=few) for few in chosen]
+    return clock(lambda: layer.redissect(changes)) | {"amount": TASKS * place.images}
+
+
+def survey(place: Place) -> dict:
+    """What an attack on TASKS units reads before it chooses images."""
+    from nemesis.corruption.plan import survey_probe
+
+    layer = open_layer(place)
+    arguments = (make_tasks(), layer.maps, layer.thresholds, layer.probe, layer.device, "segmentation")
+    return clock(lambda: survey_probe(*arguments)) | {"amount": TASKS * place.images}
+
+
+def make_tasks():
+    """Units with a made-up label as source."""
+    from nemesis.corruption.targets import Task
+
+    return [Task(unit, 12, 0, -1) for unit in range(TASKS)]
 
 
 def noise(place: Place) -> dict:
@@ -126,9 +149,8 @@ def noise(place: Place) -> dict:
 def make_plan(place: Place, rows: int):
     """A plan of TASKS units and so many rows, with made-up labels as sources."""
     from nemesis.corruption.plan import Plan
-    from nemesis.corruption.targets import Task
 
-    tasks = [Task(unit, 12, 0, -1) for unit in range(TASKS)]
+    tasks = make_tasks()
     task = np.sort(np.arange(rows) % TASKS)
     image = np.concatenate([np.arange((task == one).sum()) for one in range(TASKS)])
     return Plan(tasks, image, task, image, image // 64, np.ones(TASKS))
@@ -138,16 +160,21 @@ def poison_row(place: Place) -> dict:
     """What an attack does beside the network: load, weigh regions, round, store."""
     import torch
 
+    spent = []
+
     class Nudge:
         """Stands in for PGD."""
 
         device = torch.device("cpu")
 
         def __call__(self, images, objective, radius):
-            return (images + torch.randint(-6, 7, images.shape) / 255).clamp_(0, 1)
+            moved = []
+            spent.append(clock(lambda: moved.append(images + torch.randint(-6, 7, images.shape) / 255)))
+            return moved[0].clamp_(0, 1)
 
     taken = clock(lambda: _poison(place, Nudge(), place.images))
-    return taken | {"amount": place.images}
+    made = {name: sum(part[name] for part in spent) for name in taken}
+    return less(taken, made) | {"amount": place.images}
 
 
 def _poison(place: Place, attack, rows: int):
@@ -165,7 +192,7 @@ def _poison(place: Place, attack, rows: int):
 
 
 def show_row(place: Place) -> dict:
-    """What showing poisoned images does beside the network: read, measure, and the control by noise."""
+    """What showing poisoned images does beside the network: read them, and draw noise of the same size."""
     import torch
 
     from nemesis.corruption.poisoned import open_poison
@@ -186,10 +213,24 @@ def show_row(place: Place) -> dict:
     def show():
         span = slice(0, len(poison.image))
         arguments = (Reader(), place.layer, poison, span, probe)
-        show_rows(*arguments, poisoned_images(poison, "lossless"), **options)
+        show_rows(*arguments, poisoned_images(poison, "lossless"), **options, measure=False)
         show_rows(*arguments, random_images(6.0, SEED, "lossless"), **options, measure=False)
 
     return clock(show) | {"amount": len(poison.image)}
+
+
+def measure_row(place: Place) -> dict:
+    """How far stored images are from clean ones: largest difference, SSIM and the like."""
+    import torch
+
+    from nemesis.corruption.quality import compare_images
+
+    probe, _, device = place.open()
+    clean = torch.from_numpy(probe.images(0, place.images)).to(device)
+    stored = (clean ^ 1).contiguous()
+    compare_images(clean[:1], stored[:1])
+    batches = list(zip(clean.split(place.batch), stored.split(place.batch), strict=True))
+    return clock(lambda: [compare_images(*pair) for pair in batches]) | {"amount": place.images}
 
 
 def copy_row(place: Place) -> dict:
@@ -269,8 +310,8 @@ def start(place: Place) -> dict:
     return taken | {"amount": 1}
 
 
-STAGES = (make_probe, store, read_maps, thresholds, tally, run, redissect, noise, poison_row, show_row, copy_row)
-STAGES += (forward, extract, attack, decode, start)
+STAGES = (make_probe, store, read_maps, thresholds, tally, runs_2, runs_10, redissect, survey, noise, poison_row)
+STAGES += (show_row, measure_row, copy_row, forward, extract, attack, decode, start)
 BY_NAME = {stage.__name__: stage for stage in STAGES}
 
 
@@ -284,11 +325,12 @@ def measure(name: str, place: Place) -> dict:
 
 
 def main(name: str, folder: str, layer: str, images: str, device: str):
-    """Run one stage as a job runs, and print what it took as one line of JSON."""
+    """Run one stage as a job runs, on one core, and print what it took as one line of JSON."""
     import torch  # noqa: F401 - before the job limits its threads
 
     from nemesis.job import job
 
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # its helping threads, too
     place = Place(Path(folder), layer, int(images), device)
     with job(place.folder / "stage.log", 1):
         print(json.dumps(measure(name, place)))

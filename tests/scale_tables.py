@@ -19,13 +19,13 @@ from nemesis.estimate.work import Prices, Site, attack_bytes, forward_bytes, lis
 ROOT = Path(__file__).resolve().parents[1]
 MEASUREMENTS, DOCUMENT = ROOT / "docs" / "scale.csv", ROOT / "docs" / "scale.md"
 HOST_LIMIT, DEVICE_LIMIT, HOURS_LIMIT = 16e9, 11e9, 24
-MAPS = {"store": "store", "read_maps": "read", "thresholds": "thresholds", "tally": "tally", "run": "run"}
-MAPS |= {"redissect": "redissect"}
-FLAT = ("decode", "noise", "poison_row", "show_row", "copy_row")
+MAPS = ("store", "read_maps", "thresholds", "tally", "runs_2", "runs_10", "redissect", "survey")
+PRICED = {"store": "store", "thresholds": "thresholds", "tally": "tally", "redissect": "redissect", "survey": "survey"}
+FLAT = ("decode", "noise", "poison_row", "show_row", "measure_row", "copy_row")
 MEMORY = {
     "extract": "extract",
     "thresholds": "thresholds",
-    "run": "tally",
+    "runs_10": "tally",
     "redissect": "redissect",
     "attack": "attack",
 }
@@ -33,7 +33,17 @@ MEMORY = {
 # (156 TFLOP/s, 2.0 TB/s) are checked against a published rate below.
 H100_FLOPS, H100_BYTES = 494e12, 3.35e12
 A100_FLOPS, A100_BYTES, A100_TRAINING = 156e12, 2.04e12, 938
-SHARE_FLOPS, SHARE_BYTES, TALLY_SPEEDUP = 0.25, 0.75, 20
+SHARE_FLOPS, SHARE_BYTES = 0.25, 0.75
+MEASURE_TRAFFIC, MEASURE_FLOPS = 40 * 3 * SIDE**2 * 4, 2 * 12 * 2 * 42 * SIDE**2  # of an image: see show_measure
+H100_FLOAT32 = 67e12
+HOURS = {
+    "held": "GPU hours held",
+    "network": "in the network",
+    "beside": "core hours beside it",
+    "follows": "of one core following it",
+    "alone": "of one core alone",
+    "elsewhere": "core hours without a GPU",
+}
 H100 = f"{SHARE_FLOPS:.0%} of 494 TFLOP/s (TF32) and {SHARE_BYTES:.0%} of 3.35 TB/s"
 GRID = {
     "device": "cuda",
@@ -79,9 +89,12 @@ def derive_rates(rows: list[dict]) -> list[dict]:
         found.append({"stage": stage, "value": f"{value:.4g}", "unit": unit} | shape | about | other)
 
     last = largest(rows)
-    for stage, name in MAPS.items():
+    for stage, name in PRICED.items():
         for layer in layers_of(rows, stage):
             add(name, rate(last[stage, layer]), "unit-images/s", layer)
+    for layer in layers_of(rows, "runs_10"):
+        for name, seconds in split_runs(last, layer).items():
+            add(name, last["runs_10", layer]["amount"] / seconds, "unit-images/s", layer)
     for stage in FLAT:
         add(stage, rate(next(row for (name, _), row in last.items() if name == stage)), "images/s")
     add("start", last["start", ""]["seconds"], "s a job")
@@ -95,17 +108,20 @@ def derive_rates(rows: list[dict]) -> list[dict]:
     for name in ("start", "decode"):
         add(f"memory_{name}", last[name, ""]["peak_mb"] * 1e6, "bytes")
     if about["device"] == "cpu":
+        flops, traffic = SHARE_FLOPS * H100_FLOAT32, SHARE_BYTES * H100_BYTES
         gpu = {"device": "h100", "basis": "extrapolated", "name": f"H100-class GPU: {H100}", "date": ""}
         for stage in ("forward", "step"):
             add(f"{stage}_flops", SHARE_FLOPS * H100_FLOPS, "FLOP/s", **gpu)
             add(f"{stage}_traffic", SHARE_BYTES * H100_BYTES, "bytes/s", **gpu)
-        for layer in layers_of(rows, "tally"):
-            read, whole, run = (1 / rate(last[stage, layer]) for stage in ("read_maps", "tally", "run"))
-            counting = max(whole - read, 0.0)  # of pixels, which a GPU does; the rest is the processor's
-            add("tally", 1 / (read + counting / TALLY_SPEEDUP), "unit-images/s", layer, **gpu)
-            more = max(run - counting, 0.0) + counting / TALLY_SPEEDUP
-            add("run", 1 / more, "unit-images/s", layer, **gpu)
+        add("measure_row", 1 / (MEASURE_TRAFFIC / traffic + MEASURE_FLOPS / flops), "images/s", **gpu)
     return found
+
+
+def split_runs(last: dict, layer: str) -> dict[str, float]:
+    """Seconds of one more version of a probe (`run`), and of the pass that all of them share (`pass`)."""
+    none, few, many = (last[stage, layer]["seconds"] for stage in ("tally", "runs_2", "runs_10"))
+    run = max((many - few) / 8, 1e-6)
+    return {"pass": max(few - none - 2 * run, 1e-6), "run": run}
 
 
 def fit_network(rows: list[dict]) -> dict[str, tuple[float, float]]:
@@ -252,24 +268,23 @@ def show_device(sites: list[Site]) -> str:
     return markdown(["layer", "batch", "extraction GB", "attack GB"], lines)
 
 
-def grid_hours(config, sites, prices: Prices) -> dict[str, tuple[float, float, float]]:
-    """Hours of each family over the grid, without the start of jobs: the network's, those of one core while a job holds
-    the GPU, and those of one core alone.
-    """
+def grid_hours(config, sites, prices: Prices) -> dict[str, dict[str, float]]:
+    """Hours of each family over the grid (see HOURS), without the start of jobs."""
     found: dict = {}
     for part in list_work(config, sites, prices):
-        before = found.get(part.family, (0.0, 0.0, 0.0))
-        now = (part.network, part.seconds if part.gpu else 0.0, 0.0 if part.gpu else part.seconds)
-        found[part.family] = tuple(old + new / 3600 for old, new in zip(before, now, strict=True))
+        hours = found.setdefault(part.family, dict.fromkeys(HOURS, 0.0))
+        now = {"held": part.held, "network": part.network, "elsewhere": 0.0 if part.gpu else part.core}
+        now |= {name: getattr(part, name) if part.gpu else 0.0 for name in ("beside", "follows", "alone")}
+        for name, seconds in now.items():
+            hours[name] += seconds / 3600
     return found
 
 
 def show_grid(config, sites, prices: Prices) -> str:
     hours = grid_hours(config, sites, prices)
-    lines = [[family, *(f"{value:.2f}" if value else "" for value in part)] for family, part in hours.items()]
-    lines.append(["**total**", *(f"**{sum(part[place] for part in hours.values()):.1f}**" for place in range(3))])
-    header = ["stage", "GPU hours in the network", "core hours while the GPU is held", "other core hours"]
-    return markdown(header, lines) + "\n\n" + _show_attack(sites, prices)
+    lines = [[family, *(f"{part[name]:.2f}" if part[name] else "" for name in HOURS)] for family, part in hours.items()]
+    lines.append(["**total**", *(f"**{sum(part[name] for part in hours.values()):.1f}**" for name in HOURS)])
+    return markdown(["stage", *HOURS.values()], lines) + "\n\n" + _show_attack(sites, prices)
 
 
 def _show_attack(sites, prices: Prices) -> str:

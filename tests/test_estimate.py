@@ -20,7 +20,7 @@ from nemesis.estimate.networks import build_meta, measure_layers, measure_whole
 from nemesis.estimate.probes import size_probe
 from nemesis.estimate.rates import Rate, Rates, load_rates
 from nemesis.estimate.table import show_estimate
-from nemesis.estimate.work import attack_bytes, forward_bytes
+from nemesis.estimate.work import CORES, Work, attack_bytes, forward_bytes
 
 SCHEMA = ROOT / "schemas" / "config.schema.yaml"
 VGG16 = {"kind": "vgg16_places365"}
@@ -41,8 +41,18 @@ def checked(**changes) -> dict:
 
 def one_rate(value: float = 1.0) -> Rates:
     """Every rate is `value`, whatever the layer's shape; one byte of memory."""
-    stages = ("start", "decode", "noise", "poison_row", "show_row", "copy_row", "store", "read", "thresholds")
-    stages += ("tally", "run", "redissect", "forward_flops", "forward_traffic", "step_flops", "step_traffic")
+    stages = ("start", "decode", "noise", "poison_row", "show_row", "measure_row", "copy_row", "store", "thresholds")
+    stages += (
+        "tally",
+        "pass",
+        "run",
+        "redissect",
+        "survey",
+        "forward_flops",
+        "forward_traffic",
+        "step_flops",
+        "step_traffic",
+    )
     about = ("unit", "measured", "a machine", "2026-01-01")
     rows = [Rate("cpu", stage, 1, 1, 1, value, *about) for stage in stages]
     kinds = ("start", "decode", "extract", "thresholds", "tally", "redissect", "attack")
@@ -181,10 +191,10 @@ class TestCost:
         assert seconds("extract_activations") == pytest.approx(network + 100 * units)
         assert line(found, "extract_activations").disk == 100 * values * 2
         assert seconds("compute_thresholds") == pytest.approx(100 * units)
-        assert seconds("dissect") == pytest.approx(4 * 100 * units)
+        assert seconds("dissect") == pytest.approx((1 + 1 + 3) * 100 * units)  # clean, the pass, three replicates
         noisy = 100 * 64 * 64 / 224**2
         assert seconds("extract_noisy") == pytest.approx(2 * (network + 100 * units + noisy))
-        assert seconds("dissect_noise") == pytest.approx(2 * 2 * 100 * units)
+        assert seconds("dissect_noise") == pytest.approx(2 * (2 + 2 + 2) * 100 * units)  # two stores, two fractions
         assert line(found, "extract_noisy").temporary == 2 * 100 * values * 2
         assert found.total("gpu") == 0
 
@@ -196,19 +206,33 @@ class TestCost:
         rows = 2 * (3 * 10 + 10)  # each eps: 10 images a unit, and 10 for all of them
         pixels = 64 * 64 / 224**2
         step, forward = 2 * (layer.flops + layer.traffic), layer.flops + layer.traffic
-        assert line(found, "poison_images").cpu * 3600 - 2 == pytest.approx(rows * (5 * step + pixels))
+        survey = 2 * 3 * 100  # once for every eps
+        assert line(found, "poison_images").cpu * 3600 - 2 == pytest.approx(rows * (5 * step + pixels) + survey)
         assert line(found, "poison_images").disk == rows * 3 * 64 * 64
-        changes = 2 * 2 * 3 * (3 + 1) * 100
-        assert line(found, "dissect_designed").cpu * 3600 - 2 == pytest.approx(rows * (2 * forward + pixels) + changes)
+        again = 2 * 2 * 3 * 100
+        expected = rows * (2 * forward + 2 * pixels) + again
+        assert line(found, "dissect_designed").cpu * 3600 - 2 == pytest.approx(expected)
 
     def test_what_the_gpu_does_is_counted_there(self):
         config = checked()
         gpu = dataclasses.replace(one_rate(), device="h100")
         found = price(config, {"extract_activations": 1, "compute_thresholds": 2, "plot_tables": 1}, gpu)
-        assert line(found, "extract_activations").gpu > 0 == line(found, "extract_activations").cpu
+        (site,) = find_sites(config, torch.device("cpu"))
+        stored, start = 100 * sum(layer.shape[0] for layer in site.layers.values()), 1
+        extract = line(found, "extract_activations")
+        assert extract.cpu * 3600 == pytest.approx(stored + start)
+        assert extract.gpu * 3600 == pytest.approx(max(extract.network * 3600, stored / CORES) + start)
         assert line(found, "compute_thresholds").cpu > 0 == line(found, "compute_thresholds").gpu
         assert not line(found, "plot_tables").priced
         assert line(found, "plot_tables").cpu == pytest.approx(1 / 3600)
+
+    def test_how_long_a_gpu_is_held(self):
+        """The network and what goes on beside it share the time; what waits for nothing else adds to it."""
+        assert Work("a", 10, beside=40, follows=7, alone=3, gpu=True).held == 13
+        assert Work("a", 10, beside=80, follows=7, alone=3, gpu=True).held == 23
+        assert Work("a", 10, beside=40, follows=17, alone=3, gpu=True).held == 20
+        assert Work("a", 10, beside=40, follows=17, alone=3).held == 0
+        assert Work("a", 10, beside=40, follows=17, alone=3).core == 60
 
     def test_table(self):
         lines = [

@@ -16,8 +16,8 @@ from nemesis.estimate.work import Prices, Site, list_work
 
 @dataclass(frozen=True)
 class Line:
-    """What one family of rules costs. gpu, cpu: hours during which its jobs hold the GPU, or a processor core;
-    network: those of them in passes of the network.
+    """What one family of rules costs. Hours: gpu: for which its jobs hold a GPU; network: in passes of the network, on
+    the GPU or, without one, on a core; cpu: of one core.
 
     disk, temporary, host, device: bytes; the last two of one job. priced: False where only the jobs' start is known.
     """
@@ -72,14 +72,15 @@ def estimate(config: dict, sites: list[Site], jobs: Mapping[str, int], rates: Ra
         parts = [part for part in work if part.family == family]
         on_gpu = rates.device != "cpu" and any(part.gpu for part in parts)
         network = sum(part.network for part in parts) / 3600
-        hours = sum(part.seconds for part in parts) / 3600 + network + count * start
+        held = sum(part.held for part in parts) / 3600 + count * start
+        core = sum(part.core for part in parts) / 3600 + count * start
         lines.append(
             Line(
                 family,
                 count,
-                hours if on_gpu else 0.0,
+                held if on_gpu else 0.0,
                 network,
-                0.0 if on_gpu else hours,
+                core + (network if rates.device == "cpu" else 0.0),
                 sum(part.disk for part in parts),
                 sum(part.temporary for part in parts),
                 max([rates.memory("start", 0), *(part.host for part in parts)]),

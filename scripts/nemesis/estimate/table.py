@@ -2,6 +2,7 @@
 
 from nemesis.estimate.cost import Estimate, Line, show_bytes, show_hours
 from nemesis.estimate.rates import Rates
+from nemesis.estimate.work import CORES
 
 COLUMNS = ("stage", "jobs", "GPU h", "CPU h", "network h", "disk GB", "temp GB", "host GB", "device GB")
 
@@ -26,8 +27,8 @@ def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
     text += [f"network rates: {rates.name()}; what runs on the processor: {_host(rates)}"]
     if any(not line.priced for line in found.lines):
         text.append("* only the start of its jobs is counted: no rate of its work was measured")
-    text.append("GPU h: hours that jobs hold a GPU, with one core working beside it; CPU h: of one core; network h: of")
-    text.append("either, the passes of the network. Every attacked unit is taken to use its whole budget of images.")
+    text.append(f"GPU h: hours that jobs hold a GPU, {CORES} cores working beside it; CPU h: of one core; network h:")
+    text.append("of either, the passes of the network. Every attacked unit is taken to use its whole budget of images.")
     return text
 
 

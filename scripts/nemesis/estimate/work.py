@@ -1,4 +1,5 @@
-"""The work that a config asks for, family of rules by family: seconds of one job's thread, bytes on disk and in memory.
+"""The work that a config asks for, family of rules by family: seconds on a device and on cores, bytes on disk and in
+memory.
 
 Upper bounds where the data decide: every attacked unit is taken to fill its budget of images.
 """
@@ -15,25 +16,41 @@ from nemesis.estimate.rates import Rates
 
 REFERENCE_PIXELS = 224 * 224
 COUNT_BYTES = 8 * 65536  # counts of a streamed unit's values
+CORES = 4  # that load ahead and write behind while a GPU works
 LABELLED = 0.5  # share of a layer's units that have a label, for collateral
 
 
 @dataclass(frozen=True)
 class Work:
-    """A part of a family's work. network: seconds in passes of the network; seconds: of all else, on one core, without
-    starting jobs. gpu: a job holds the GPU meanwhile.
+    """A part of a family's work, without starting jobs.
+
+    network: seconds of the device, in passes of the network and measuring images. Seconds of a core: beside: on any
+    number of cores while the network runs, loading ahead and writing behind; follows: on one core while it runs;
+    alone: while it waits. gpu: a job holds a GPU meanwhile.
 
     disk: bytes that stay; temporary: bytes that are removed again; host, device: bytes of memory at a time.
     """
 
     family: str
-    seconds: float = 0.0
     network: float = 0.0
+    beside: float = 0.0
+    follows: float = 0.0
+    alone: float = 0.0
     gpu: bool = False
     disk: float = 0.0
     temporary: float = 0.0
     host: float = 0.0
     device: float = 0.0
+
+    @property
+    def core(self) -> float:
+        """Seconds of one core."""
+        return self.beside + self.follows + self.alone
+
+    @property
+    def held(self) -> float:
+        """Seconds for which a job holds the GPU, with CORES working beside it."""
+        return max(self.network, self.beside / CORES, self.follows) + self.alone if self.gpu else 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,11 @@ class Prices:
         """A stage that takes images alone, at a rate for 224 px."""
         return images * math.prod(probe.size) / REFERENCE_PIXELS / self.rates.flat(stage)
 
+    def runs(self, layer: LayerWork, count: int, images: float, stores: int = 1) -> float:
+        """Thresholds and counts of more versions of a probe, whose maps are in so many stores, in one pass."""
+        units = layer.shape[0]
+        return stores * self.maps("pass", layer, units, images) + count * self.maps("run", layer, units, images)
+
     def memory(self, stage: str, layer: LayerWork) -> float:
         return self.rates.memory(stage, layer.values)
 
@@ -119,10 +141,10 @@ def attacked_layers(section: dict, site: Site) -> dict[str, LayerWork]:
 
 def _prepare(site: Site, prices: Prices) -> Iterator[Work]:
     probe, planes = site.probe, site.probe.planes
-    disk = probe.images * (3 * math.prod(probe.size) + 2 * planes * math.prod(probe.label_size))
+    disk = probe.images * (3 * math.prod(probe.size) + 2 * (planes + 1) * math.prod(probe.label_size))
     family = "prepare_probe" if site.extraction.dissected else "prepare_folder"
     host = prices.rates.memory("decode", 0)
-    yield Work(family, prices.images("decode", probe, probe.images), disk=disk, host=host)
+    yield Work(family, alone=prices.images("decode", probe, probe.images), disk=disk, host=host)
 
 
 def _explain(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -133,16 +155,18 @@ def _explain(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
     seconds = sum(prices.maps("store", layer, layer.shape[0], images) for layer in stored)
     host = max(prices.memory("extract", layer) for layer in site.layers.values())
     memory = {"host": host, "device": forward_bytes(site, deepest)}
-    yield Work("extract_activations", seconds, prices.forward(deepest, images), True, kept, **memory)
+    network = prices.forward(deepest, images)
+    yield Work("extract_activations", network, seconds, gpu=True, disk=kept, **memory)
     for layer in site.layers.values():
         units = layer.shape[0]
         seconds = prices.maps("thresholds", layer, units, images)
-        yield Work("compute_thresholds", seconds, host=prices.memory("thresholds", layer))
+        yield Work("compute_thresholds", alone=seconds, host=prices.memory("thresholds", layer))
         if site.extraction.dissected:
             seconds = prices.maps("tally", layer, units, images)
-            seconds += config["dissection"]["null_replicates"] * prices.maps("run", layer, units, images)
-            network = prices.forward(layer, images) if is_streamed(config, site, layer) else 0.0
-            yield Work("dissect", seconds, network, True, host=prices.memory("tally", layer))
+            seconds += prices.runs(layer, config["dissection"]["null_replicates"], images)
+            streamed = is_streamed(config, site, layer)
+            network = prices.forward(layer, images) if streamed else 0.0
+            yield Work("dissect", network, alone=seconds, gpu=streamed, host=prices.memory("tally", layer))
 
 
 def _noise(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -157,14 +181,13 @@ def _noise(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
         host = max(prices.memory("extract", layer) for layer in site.layers.values())
         device = forward_bytes(site, deepest)
         memory = {"temporary": draws * space, "host": host, "device": device}
-        yield Work("extract_noisy", draws * seconds, draws * network, True, **memory)
-        if site.extraction.dissected:
-            layers = site.layers.values()
-            seconds = sum(runs * prices.maps("run", x, x.shape[0], site.probe.images) for x in layers)
-            shown = site.probe.images + draws * images
-            network = sum(prices.forward(layer, shown) for layer in layers if is_streamed(config, site, layer))
-            host = max(prices.memory("tally", layer) for layer in site.layers.values())
-            yield Work("dissect_noise", seconds, network, True, host=host)
+        yield Work("extract_noisy", draws * network, draws * seconds, gpu=True, **memory)
+        for layer in site.layers.values() if site.extraction.dissected else ():
+            seconds = (1 + draws) * prices.maps("tally", layer, layer.shape[0], site.probe.images)
+            seconds += prices.runs(layer, runs, site.probe.images, 1 + draws)
+            streamed = is_streamed(config, site, layer)
+            network = prices.forward(layer, site.probe.images + draws * images) if streamed else 0.0
+            yield Work("dissect_noise", network, alone=seconds, gpu=streamed, host=prices.memory("tally", layer))
 
 
 def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -181,35 +204,40 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
             seconds, network = prices.images("poison_row", probe, rows), steps * prices.step(layer, rows)
             disk = rows * 3 * math.prod(probe.size)
             shards = disk if designed.get("shards", 1) > 1 else 0
-            yield Work("poison_images", seconds, network, True, disk + shards, host=host, device=device)
+            survey = prices.maps("survey", layer, tasks, probe.images) / len(designed["eps"])  # one for every eps
+            memory = {"disk": disk + shards, "host": host, "device": device}
+            yield Work("poison_images", network, seconds, alone=survey, gpu=True, **memory)
             if shards:
-                yield Work("gather_poison", prices.images("copy_row", probe, rows))
-            seconds = prices.images("show_row", probe, rows)
-            seconds += _redissect(prices, site, layer, tasks * (3 + len(designed["budgets"])))
+                yield Work("gather_poison", alone=prices.images("copy_row", probe, rows))
+            network = prices.forward(layer, 2 * rows) + prices.images("measure_row", probe, rows)
+            work = {"beside": prices.images("show_row", probe, rows), "follows": _redissect(prices, site, layer, tasks)}
             maps = rows * (tasks if design.mode == "shared" else 1) * math.prod(layer.shape[1:]) * _itemsize(config)
-            yield Work("dissect_designed", seconds, prices.forward(layer, 2 * rows), disk=maps, **again)
+            yield Work("dissect_designed", network, **work, disk=maps, **again)
             yield from _beside(designed, design, site, layer, prices, tasks, rows, again)
         if "minimum_epsilon" in designed:
             tasks, rows = _rows(designed, layer, "untargeted", budget)
             rounds = 1 + math.ceil(math.log2(designed["minimum_epsilon"]["highest"]))
             network = prices.step(layer, designed["steps"] * rows) + prices.forward(layer, rows)
-            seconds = prices.images("poison_row", probe, rows) + _redissect(prices, site, layer, tasks)
             times = rounds * len(designed["methods"]) * len(designed["masks"])
-            yield Work("minimum_epsilon", times * seconds, times * network, True, host=host, device=device)
+            work = {"beside": times * prices.images("poison_row", probe, rows)}
+            work["alone"] = times * _redissect(prices, site, layer, tasks)
+            yield Work("minimum_epsilon", times * network, **work, gpu=True, host=host, device=device)
 
 
 def _beside(designed: dict, design, site: Site, layer, prices: Prices, tasks: int, rows: int, again) -> Iterator[Work]:
     """Other storages and collateral of one design, where the config asks for them at its eps."""
     compared = designed.get("compare_storage", {"eps": (), "kinds": ()})
     if design.eps in compared["eps"]:
-        seconds = prices.images("show_row", site.probe, 2 * rows) + _redissect(prices, site, layer, 2 * tasks)
         kinds = len(compared["kinds"])
-        yield Work("compare_storage", kinds * seconds, kinds * prices.forward(layer, 2 * rows), **again)
+        network = kinds * (prices.forward(layer, 2 * rows) + prices.images("measure_row", site.probe, 2 * rows))
+        work = {"beside": kinds * prices.images("show_row", site.probe, rows)}
+        work["alone"] = kinds * _redissect(prices, site, layer, tasks)
+        yield Work("compare_storage", network, **work, **again)
     if design.eps in designed.get("collateral", {"eps": ()})["eps"]:
         network = prices.forward(layer, 2 * rows) + prices.whole(site, 3 * rows)
         runs = 1 if design.mode == "shared" else tasks
-        seconds = _redissect(prices, site, layer, runs * 2 * LABELLED * layer.shape[0])
-        yield Work("measure_collateral", seconds, network, **again)
+        seconds = _redissect(prices, site, layer, runs * LABELLED * layer.shape[0])
+        yield Work("measure_collateral", network, alone=seconds, **again)
 
 
 def _poison_exemplars(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
@@ -225,10 +253,10 @@ def _poison_exemplars(config: dict, site: Site, prices: Prices) -> Iterator[Work
             network = steps * prices.step(layer, rows) + prices.forward(layer, rows)
             disk = rows * (3 * math.prod(probe.size) + math.prod(layer.shape[1:]) * _itemsize(config))
             host, device = prices.memory("attack", layer), attack_bytes(site, layer)
-            yield Work("poison_exemplars", seconds, network, True, disk, host=host, device=device)
+            yield Work("poison_exemplars", network, seconds, gpu=True, disk=disk, host=host, device=device)
             network = prices.whole(site, probe.images / len(designed["eps"]) + rows)
             device = forward_bytes(site, deepest_layer(site))
-            yield Work("predict_poisoned", 0.0, network, True, host=host, device=device)
+            yield Work("predict_poisoned", network, gpu=True, host=host, device=device)
 
 
 def _rows(designed: dict, layer: LayerWork, mode: str, budget: int) -> tuple[int, int]:
@@ -247,8 +275,9 @@ def _count(units, of: int) -> int:
     return min(of, len(units) if isinstance(units, list) else units)
 
 
-def _redissect(prices: Prices, site: Site, layer: LayerWork, changes: float) -> float:
-    return prices.maps("redissect", layer, changes, site.probe.images)
+def _redissect(prices: Prices, site: Site, layer: LayerWork, units: float) -> float:
+    """Dissecting attacked units again, each in all its versions (see `redissect` of `make scale`)."""
+    return prices.maps("redissect", layer, units, site.probe.images)
 
 
 def _redissect_bytes(config: dict, prices: Prices, site: Site, layer: LayerWork) -> float:
