@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from nemesis.threads import load_ahead, work_behind
+from nemesis.threads import load_ahead, on_all_cores, work_behind
 
 
 def test_items_are_loaded_in_order_and_ahead():
@@ -54,3 +54,10 @@ def test_an_error_of_the_block_itself_goes_on():
     with pytest.raises(KeyError), work_behind() as do:
         do(list)
         raise KeyError
+
+
+def test_many_items_on_all_cores_keep_their_order():
+    times = on_all_cores(lambda first, second: first * second)
+    assert times(range(50), range(50)) == [number**2 for number in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        on_all_cores(lambda item: 1 / item)([1, 0])

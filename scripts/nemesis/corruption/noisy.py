@@ -1,8 +1,5 @@
 """A probe under noise: its images as the network sees them."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from nemesis.corruption.noise import add_noise, choose_images, draw_seed
@@ -10,6 +7,7 @@ from nemesis.corruption.storage import store_image, stored_difference
 from nemesis.dissection.extract import ImageSource
 from nemesis.errors import InputError
 from nemesis.probes.probe import Probe
+from nemesis.threads import on_all_cores
 
 
 def draw_noisy(probe: Probe, kind: str, std: float, noise: dict, draw: int) -> ImageSource:
@@ -28,15 +26,16 @@ def noisy_images(probe: Probe, kind: str, std: float, fraction: float, seed: int
     if not len(chosen):
         raise InputError(f"noise.fractions: {fraction:g} of {probe.count} images is none; raise it")
     record = {"linf": np.zeros(len(chosen)), "mse": np.zeros(len(chosen))}
-    pool = ThreadPoolExecutor(os.cpu_count())
 
     def corrupt(position: int, clean: np.ndarray) -> np.ndarray:
         stored = store_image(add_noise(clean, kind, std, seed, int(chosen[position])), storage)
         record["linf"][position], record["mse"][position] = stored_difference(clean, stored)
         return stored
 
+    corrupt_all = on_all_cores(corrupt)
+
     def load(start: int, stop: int) -> np.ndarray:
         clean = probe.take_images(chosen[start:stop])
-        return np.stack(list(pool.map(corrupt, range(start, stop), clean)))
+        return np.stack(corrupt_all(range(start, stop), clean))
 
     return ImageSource(chosen, [probe.names[number] for number in chosen], load, record)

@@ -14,7 +14,7 @@ from nemesis.corruption.storage import store_image
 from nemesis.corruption.versions import Change
 from nemesis.probes.probe import remember_images
 from nemesis.stores import blocks
-from nemesis.threads import load_ahead
+from nemesis.threads import load_ahead, on_all_cores
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,18 @@ def poisoned_images(poison: Poison, storage: str) -> Corrupt:
 
 def unchanged_images(storage: str) -> Corrupt:
     """The storage alone: eps = 0."""
-    return lambda rows, clean, numbers: _store_all(clean.astype(np.float32) / np.float32(255), storage)
+    store_all = on_all_cores(lambda image: store_image(image.astype(np.float32) / np.float32(255), storage))
+    return lambda rows, clean, numbers: np.stack(store_all(clean))
 
 
 def random_images(eps: float, seed: int, storage: str) -> Corrupt:
     """Bernoulli noise of size eps (in 1/255) on the same images, stored the same way."""
 
-    def corrupt(rows, clean, numbers):
-        pairs = zip(clean, numbers, strict=True)
-        return _store_all(
-            [add_noise(image, "bernoulli", eps / 255, seed, int(number)) for image, number in pairs], storage
-        )
+    @on_all_cores
+    def corrupt(image: np.ndarray, number: int) -> np.ndarray:
+        return store_image(add_noise(image, "bernoulli", eps / 255, seed, int(number)), storage)
 
-    return corrupt
+    return lambda rows, clean, numbers: np.stack(corrupt(clean, numbers))
 
 
 def show_rows(
@@ -89,7 +88,3 @@ def change_of(poison: Poison, shown: Shown, start: int, task: int) -> Change:
     if maps.ndim == 4:
         maps = maps[:, task]
     return Change(poison.tasks[task].unit, poison.image[rows], maps)
-
-
-def _store_all(images, storage: str) -> np.ndarray:
-    return np.stack([store_image(image, storage) for image in images])
