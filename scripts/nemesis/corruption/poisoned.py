@@ -50,7 +50,7 @@ class Poison:
     def stored(self, rows: slice, clean: np.ndarray, storage: str) -> np.ndarray:
         """What is read back after storing, uint8 (B, 3, H, W) (float32 for `float`)."""
         if storage == "lossless":  # the differences are those of the rounded images
-            return (clean + read(self.store["delta"], rows).astype(np.uint8))
+            return clean + read(self.store["delta"], rows).astype(np.uint8)
         images = self.attacked(rows, clean, storage in NEEDS_RESIDUE)
         return np.stack([store_image(image, storage) for image in images])
 
