@@ -18,6 +18,7 @@ from nemesis.devices import choose_batch, choose_device, is_out_of_memory
 from nemesis.dissection.sinks import CountSink, MapSink, save_images, save_record
 from nemesis.errors import InputError
 from nemesis.files import sha256_json
+from nemesis.memory import return_memory
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
 from nemesis.progress import Progress
@@ -241,6 +242,7 @@ class _LayerWriter:
 
     def _write(self, start: int, maps: np.ndarray, highest: np.ndarray):
         self.sink.add(start, maps, highest)
+        return_memory()
 
     def _check(self, lowest: torch.Tensor, highest: torch.Tensor):
         bad = ~((lowest >= -self.limit) & (highest <= self.limit))  # also true for NaN
