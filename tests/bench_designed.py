@@ -105,7 +105,7 @@ class Bench:
         tasks = [Task(int(row.unit), int(row.number)) for row in table.itertuples() if row.number]
         layer = self.layer
         survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, self.device, "segmentation")
-        plan = plan_rows(tasks, survey, 0.1, "equation7")
+        plan = plan_rows(tasks, survey, 0.1)
         return Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7"), plan
 
     def attack(self, subject, plan, eps: float, path: Path):

@@ -6,7 +6,7 @@ from designed_layer import LAYER, tiny_network, tiny_reader
 from torchattacks.attack import Attack
 
 from nemesis.corruption.attack import METHODS, UnitFGSM, UnitPGD
-from nemesis.corruption.objective import MeanActivation, SoftIoU
+from nemesis.corruption.objective import MeanActivation, PublishedCost
 
 COUNT, SIZE, CELLS = 5, 20, 6
 
@@ -85,7 +85,7 @@ def test_inside_the_ball_and_at_a_lower_cost(method, soft):
     regions[0, :, :6], regions[1, :, 9:] = 1, 1
     with tiny_reader() as reader:
         attack = METHODS[method](reader, LAYER, 5)
-        objective = SoftIoU(1, 0.1, *regions) if soft else draw_objective()
+        objective = PublishedCost(1, *regions, 0.1) if soft else draw_objective()
         found = attack(images, objective, eps)
         after, before = (objective(reader.read(batch)[LAYER]) for batch in (found, images))
     assert 0 <= found.min() < found.max() <= 1

@@ -59,7 +59,7 @@ def plan_attack(layer, units=range(UNITS), mode="untargeted", fraction=0.5):
     tasks = [Task(unit, int(numbers[unit]), 10 if mode == "targeted" else 0) for unit in units]
     survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, "cpu", "segmentation")
     subject = Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7")
-    return subject, plan_rows(tasks, survey, fraction, "equation7", mode == "shared")
+    return subject, plan_rows(tasks, survey, fraction, mode == "shared")
 
 
 def attack(layer, path, eps=20.0, plan=None, **options):

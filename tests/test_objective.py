@@ -8,7 +8,7 @@ from designed_layer import store_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemesis.corruption.objective import MeanActivation, SoftIoU
+from nemesis.corruption.objective import MeanActivation, PublishedCost
 from nemesis.corruption.plan import ALL, Plan
 from nemesis.corruption.poison import Subject, load_window, make_objective
 from nemesis.corruption.targets import Task
@@ -31,20 +31,23 @@ def slow_upsample(maps, size):
 def slow_costs(maps, entries):
     """Eq. 9: the mean over the source's pixels, less that over the target's, of each entry's upsampled map.
 
-    An entry is (row, unit, source, target, scale), or has the two terms' divisors after it.
+    An entry is (row, unit, source, target, scale).
     """
     costs = [torch.zeros(()) for _ in maps]
-    for row, unit, source, target, scale, *sums in entries:
-        for sign, region, total in zip((1, -1), (source, target), sums or (source.sum(), target.sum()), strict=True):
+    for row, unit, source, target, scale in entries:
+        for sign, region in ((1, source), (-1, target)):
             if region.any():
                 up = slow_upsample(maps[row, unit], region.shape)
-                costs[row] = costs[row] + sign * up[torch.from_numpy(region)].sum() / total / scale
+                costs[row] = costs[row] + sign * up[torch.from_numpy(region)].mean() / scale
     return torch.stack(costs)
 
 
-def slow_soft_iou(maps, unit, cutoff, source, target):
-    """The published code's cost of a batch, one number."""
+def slow_published(maps, unit, cutoff, source, target):
+    """The published code's cost of a batch, one number: over all pixels, or soft IoU with a cutoff."""
     up = torch.stack([slow_upsample(image_map, source.shape[1:]) for image_map in maps[:, unit]])
+    if cutoff is None:
+        means = [up[region].sum() / max(int(region.sum()), 1) for region in (source.bool(), target.bool())]
+        return means[0] - means[1]
     mask = 1 / (1 + torch.exp(-(up - cutoff) / up.std()))
     ratios = [(mask * region).sum() / (torch.maximum(mask, region).sum() + 1e-8) for region in (source, target)]
     return ratios[0] - ratios[1]
@@ -90,26 +93,27 @@ def test_mean_activation_by_hand():
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("targeted", [True, False])
-def test_soft_iou(seed, targeted):
+@pytest.mark.parametrize("cutoff", [None, 0.4])
+@pytest.mark.parametrize("kind", ["float64", "bool"])
+def test_published_cost(seed, targeted, cutoff, kind):
     rng = np.random.default_rng(seed)
     maps = random_maps(rng, (4, 3, 6, 5))
-    regions = torch.from_numpy((rng.random((2, 4, 12, 16)) < 0.3).astype(np.float32))
+    regions = rng.random((2, 4, 12, 16)) < 0.3
     regions[1] *= targeted
-    objective = SoftIoU(1, 0.4, *regions)
-    expected = slow_soft_iou(maps, 1, 0.4, *regions)
-    found = objective(maps)
-    assert found.shape == (4,)
-    torch.testing.assert_close(found.sum(), expected)
+    found = PublishedCost(1, *torch.from_numpy(regions.astype(kind)), cutoff)(maps)
+    assert found.shape == (1,)
+    expected = slow_published(maps, 1, cutoff, *torch.from_numpy(regions))
+    torch.testing.assert_close(found.sum().float(), expected)
     gradients = [torch.autograd.grad(cost, maps)[0] for cost in (found.sum(), expected)]
     torch.testing.assert_close(*gradients)
-    assert not gradients[0][:, [0, 2]].any()
+    assert gradients[1].any() and not gradients[0][:, [0, 2]].any()
 
 
-def plan_of(tasks, pairs, sums=None):
+def plan_of(tasks, pairs):
     """A plan of (task, image) pairs."""
     task, image = np.array(pairs).T
     scale = np.linspace(0.5, 2, len(tasks))
-    return Plan(tasks, image, task, 0 * image, task.copy(), scale, sums)
+    return Plan(tasks, image, task, 0 * image, task.copy(), scale)
 
 
 def region_of(tiny, maps, masks, image, unit, number):
@@ -122,10 +126,8 @@ def region_of(tiny, maps, masks, image, unit, number):
 
 
 @pytest.mark.parametrize("masks", ["segmentation", "baseline"])
-@pytest.mark.parametrize("objective", ["equation7", "published"])
-def test_loaded_rows_have_their_own_regions(tiny, maps, masks, objective):
-    sums = np.random.default_rng(0).integers(20, 90, (2, len(SINGLE))) if objective == "published" else None
-    plan, subject = plan_of(PAIRS, SINGLE, sums), Subject(tiny.probe, maps, THRESHOLDS, masks, objective)
+def test_loaded_rows_have_their_own_regions(tiny, maps, masks):
+    plan, subject = plan_of(PAIRS, SINGLE), Subject(tiny.probe, maps, THRESHOLDS, masks, "equation7")
     window, rng = load_window(plan, subject, slice(1, 11)), np.random.default_rng(1)
     np.testing.assert_array_equal(window.images, tiny.probe.images(0, 12)[plan.image[1:11]])
     for first, last in ((1, 5), (5, 11)):
@@ -134,7 +136,7 @@ def test_loaded_rows_have_their_own_regions(tiny, maps, masks, objective):
             task, image = PAIRS[plan.task[row]], plan.image[row]
             source = region_of(tiny, maps, masks, image, task.unit, task.source)
             target = region_of(tiny, maps, masks, image, task.target_unit, task.target)
-            entries.append((row - first, task.unit, source, target, 1, *(() if sums is None else sums[:, row])))
+            entries.append((row - first, task.unit, source, target, 1))
         assert sum(entry[2].any() and entry[3].any() for entry in entries)
         found = make_objective(window, slice(first - 1, last - 1), subject, "cpu")
         assert_alike(
@@ -158,15 +160,15 @@ def test_a_shared_row_has_every_task_with_a_source(tiny, maps, masks, tasks):
     assert_alike(found, lambda maps: slow_costs(maps, entries), random_maps(np.random.default_rng(2), (3, 5, 10, 10)))
 
 
-def test_loaded_soft_iou(tiny, maps):
-    plan, subject = plan_of(PAIRS, SINGLE), Subject(tiny.probe, maps, THRESHOLDS, "segmentation", "soft_iou")
+@pytest.mark.parametrize("objective", ["published", "soft_iou"])
+def test_loaded_batches_of_the_published_code(tiny, maps, objective):
+    plan, subject = plan_of(PAIRS, SINGLE), Subject(tiny.probe, maps, THRESHOLDS, "segmentation", objective)
     window, rows = load_window(plan, subject, slice(3, 8)), slice(0, 2)  # rows 3 and 4: task 1
     found = make_objective(window, rows, subject, "cpu")
     regions = [
-        torch.from_numpy(
-            np.stack([region_of(tiny, maps, "segmentation", image, 0, number) for image in (0, 5)])
-        ).float()
+        torch.from_numpy(np.stack([region_of(tiny, maps, "segmentation", image, 0, number) for image in (0, 5)]))
         for number in (2, 10)
     ]
     maps_now = random_maps(np.random.default_rng(3), (2, 5, 10, 10))
-    torch.testing.assert_close(found(maps_now).sum(), slow_soft_iou(maps_now, 2, THRESHOLDS[2], *regions))
+    cutoff = THRESHOLDS[2] if objective == "soft_iou" else None
+    torch.testing.assert_close(found(maps_now).sum().float(), slow_published(maps_now, 2, cutoff, *regions))

@@ -112,11 +112,11 @@ def slow_rows(influence, highest, candidates, budget):
 
 
 @settings(max_examples=60)
-@given(surveys(), st.floats(0.13, 1), st.sampled_from(OBJECTIVES))
-def test_rows_are_the_most_influential_images(survey, fraction, objective):
+@given(surveys(), st.floats(0.13, 1))
+def test_rows_are_the_most_influential_images(survey, fraction):
     tasks = [Task(unit, 1) for unit in range(3)]
     count = survey.source.shape[1]
-    plan, budget = plan_rows(tasks, survey, fraction, objective), int(fraction * count + 1e-9)
+    plan, budget = plan_rows(tasks, survey, fraction), int(fraction * count + 1e-9)
     assert plan.tasks == tasks
     assert (np.diff(plan.task) >= 0).all()
     for index in range(3):
@@ -127,7 +127,6 @@ def test_rows_are_the_most_influential_images(survey, fraction, objective):
         assert 0 < mine.sum() <= fraction * count + 1e-6
         order = survey.influence[index, plan.image[mine][np.argsort(plan.rank[mine])]]
         assert (np.diff(order) <= 0).all()
-    assert (plan.sums is not None) == (objective == "published")
     np.testing.assert_array_equal(plan.scale, survey.deviation)
 
 
@@ -135,13 +134,12 @@ def test_rows_are_the_most_influential_images(survey, fraction, objective):
 @given(surveys(), st.floats(0.13, 1))
 def test_a_shared_plan_is_one_choice_for_all(survey, fraction):
     count = survey.source.shape[1]
-    plan = plan_rows([Task(unit, 1) for unit in range(3)], survey, fraction, "equation7", shared=True)
+    plan = plan_rows([Task(unit, 1) for unit in range(3)], survey, fraction, shared=True)
     candidates = [n for n in range(count) if survey.source[:, n].any() or survey.target[:, n].any()]
     influence, highest = survey.influence.sum(axis=0), survey.highest.max(axis=0)
     expected = slow_rows(influence, highest, candidates, int(fraction * count + 1e-9))
     assert list(zip(plan.image.tolist(), plan.rank.tolist(), strict=True)) == expected
     assert set(plan.task.tolist()) == {ALL}
-    assert plan.sums is None
 
 
 def long_survey(count=150, tasks=2):
@@ -151,10 +149,9 @@ def long_survey(count=150, tasks=2):
     return Survey(source, target, source // 2, rng.random((tasks, count)).astype(np.float32), np.ones(tasks))
 
 
-def test_published_sums_are_those_of_batches_of_64():
-    survey, row = long_survey(), 0
-    plan = plan_rows([Task(0, 1), Task(1, 2)], survey, 0.9, "published")
-    assert plan.sums.shape == (2, len(plan))
+def test_published_batches_are_of_64_images_of_a_task():
+    row = 0
+    plan = plan_rows([Task(0, 1), Task(1, 2)], long_survey(), 0.9)
     groups = []
     for index in range(2):
         chosen = plan.image[plan.task == index]
@@ -163,8 +160,6 @@ def test_published_sums_are_those_of_batches_of_64():
             batch = chosen[start : start + 64]
             here = slice(row, row + len(batch))
             assert len(np.unique(plan.group[here])) == 1
-            np.testing.assert_allclose(plan.sums[0, here], survey.source[index, batch].sum() + 1e-8, rtol=1e-14)
-            np.testing.assert_allclose(plan.sums[1, here], survey.target[index, batch].sum() + 1e-8, rtol=1e-14)
             groups.append(plan.group[row])
             row += len(batch)
     assert row == len(plan)
@@ -185,22 +180,21 @@ def test_budgets_of_decimal_fractions():
 def test_nothing_to_poison_is_one_line():
     survey, tasks = long_survey(9), [Task(5, 1), Task(7, 2)]
     with pytest.raises(InputError, match=r"^designed\.max_fraction: 0\.1 of 9 images is none; raise it$"):
-        plan_rows(tasks, survey, 0.1, "equation7")
+        plan_rows(tasks, survey, 0.1)
     survey.source[1] = survey.target[1] = 0
     for shared in (False, True):
         with pytest.raises(
             InputError, match=r"^designed: layer conv, unit 7: no image has a pixel of its source or.*$"
         ):
-            plan_rows(tasks, survey, 0.5, "equation7", shared, "conv")
+            plan_rows(tasks, survey, 0.5, shared, "conv")
 
 
 def test_some_tasks_of_a_plan():
-    plan = plan_rows([Task(0, 1), Task(1, 2)], long_survey(), 0.9, "published")
+    plan = plan_rows([Task(0, 1), Task(1, 2)], long_survey(), 0.9)
     part, mine = select_tasks(plan, np.array([False, True])), plan.task == 1
     assert part.tasks == plan.tasks
     for name in ("image", "task", "rank", "group"):
         np.testing.assert_array_equal(getattr(part, name), getattr(plan, name)[mine])
-    np.testing.assert_array_equal(part.sums, plan.sums[:, mine])
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])
@@ -208,14 +202,14 @@ def test_some_tasks_of_a_plan():
 def test_shards_hold_every_row_once(shards, shared):
     tasks = [Task(unit, 1) for unit in range(5)]
     survey = long_survey(30, 5)
-    plan = plan_rows(tasks, survey, 0.5, "published", shared)
+    plan = plan_rows(tasks, survey, 0.5, shared)
     found, start = [], 0
     for shard in range(shards):
         part = take_tasks(tasks, shard, shards, shared)
         if part:
             chosen = slice(start, start + len(part))
             seen = Survey(*(values[chosen] for values in vars(survey).values()))
-            found.append((start, plan_rows(part, seen, 0.5, "published", shared)))
+            found.append((start, plan_rows(part, seen, 0.5, shared)))
         start += len(part)
     assert [task for _, part in found for task in part.tasks] == tasks
     shifted = [np.where(part.task == ALL, ALL, part.task + first) for first, part in found]
@@ -223,8 +217,6 @@ def test_shards_hold_every_row_once(shards, shared):
     np.testing.assert_array_equal(np.concatenate([part.group + 30 * first for first, part in found]), plan.group)
     for name in ("image", "rank", "scale"):
         np.testing.assert_array_equal(np.concatenate([getattr(p, name) for _, p in found]), getattr(plan, name))
-    if not shared:
-        np.testing.assert_array_equal(np.concatenate([p.sums for _, p in found], axis=1), plan.sums)
 
 
 def subject_of(objective):
@@ -238,7 +230,7 @@ def subject_of(objective):
 def test_batches_are_full_or_the_published_groups(objective, batch, window, monkeypatch):
     monkeypatch.setattr("nemesis.corruption.poison.WINDOW_BYTES", window * batch * 3 * 20 * 30)
     monkeypatch.setattr(ArrayProbe, "size", (20, 30), raising=False)
-    plan = plan_rows([Task(0, 1), Task(1, 2)], long_survey(), 0.9, objective)
+    plan = plan_rows([Task(0, 1), Task(1, 2)], long_survey(), 0.9)
     spans = plan_windows(plan, subject_of(objective), batch)
     batches = [pair for _, inside in spans for pair in inside]
     rows = [row for first, last in batches for row in range(first, last)]
@@ -246,7 +238,7 @@ def test_batches_are_full_or_the_published_groups(objective, batch, window, monk
     for rows, inside in spans:
         assert (rows.start, rows.stop) == (inside[0][0], inside[-1][1])
         assert len(inside) <= window
-    if objective == "soft_iou":
+    if objective != "equation7":
         assert [len(set(plan.group[first:last])) for first, last in batches] == [1] * len(set(plan.group))
     else:
         assert [last - first for first, last in batches[:-1]] == [batch] * (len(batches) - 1)

@@ -199,9 +199,9 @@ def maps(tiny, tmp_path_factory):
     return store_maps(tiny.probe, tmp_path_factory.mktemp("maps") / "maps.zarr")
 
 
-def plan_of(tiny, maps, masks, objective, shared):
+def plan_of(tiny, maps, masks, shared):
     survey = survey_probe(TASKS, maps, THRESHOLDS, tiny.probe, "cpu", masks)
-    return plan_rows(TASKS, survey, 0.5, objective, shared)
+    return plan_rows(TASKS, survey, 0.5, shared)
 
 
 MODES = [
@@ -209,14 +209,19 @@ MODES = [
     ("segmentation", "published", False),
     ("segmentation", "soft_iou", False),
 ]
-MODES += [("baseline", "equation7", False), ("segmentation", "equation7", True), ("baseline", "equation7", True)]
+MODES += [
+    ("baseline", "published", False),
+    ("baseline", "equation7", False),
+    ("segmentation", "equation7", True),
+    ("baseline", "equation7", True),
+]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_attacks_images_are_stored(tiny, maps, tmp_path, mode, monkeypatch):
     """From a plan to stored images of a lower cost, the same however many rows are loaded at once."""
     masks, objective, shared = mode
-    plan = plan_of(tiny, maps, masks, objective, shared)
+    plan = plan_of(tiny, maps, masks, shared)
     subject = Subject(tiny.probe, maps, THRESHOLDS, masks, objective)
     eps, batch = np.full(len(plan), 8.0), 4
     with tiny_reader() as reader:
@@ -240,7 +245,10 @@ def test_an_attacks_images_are_stored(tiny, maps, tmp_path, mode, monkeypatch):
 
 
 def test_eps_differs_by_row(tiny, maps):
-    plan, subject = plan_of(tiny, maps, *MODES[0]), Subject(tiny.probe, maps, THRESHOLDS, *MODES[0][:2])
+    plan, subject = (
+        plan_of(tiny, maps, "segmentation", False),
+        Subject(tiny.probe, maps, THRESHOLDS, "segmentation", "equation7"),
+    )
     eps = np.arange(len(plan)) % 5 * 1.5
     with tiny_reader() as reader:
         ((_, clean, attacked),) = attack_rows(UnitPGD(reader, LAYER, 3), plan, subject, eps, 4)

@@ -12,9 +12,9 @@ class UnitPGD(Attack):
     """Projected gradient descent from the clean images, alpha = 2 eps / steps, the last iterate.
 
     reader: a LayerReader inside its `with` block. layer: the name it was made with. Call it with
-    images float32 (B, 3, H, W) in [0, 1], an objective (maps (B, U, h, w) -> costs (B,)) and eps (B,)
+    images float32 (B, 3, H, W) in [0, 1], an objective (maps (B, U, h, w) -> costs (B,) or (1,)) and eps (B,)
     in the same range. Each image moves by its own gradient; the cost is summed over the batch.
-    `costs` holds the costs (B,) before each step of the last call.
+    `costs` holds the costs before each step of the last call.
     """
 
     def __init__(self, reader, layer: str, steps: int = 10):
@@ -44,7 +44,7 @@ class UnitPGD(Attack):
     def find_gradient(self, images, objective):
         """Gradient (B, 3, H, W) of the summed cost at `images`; the costs are noted."""
         images = images.detach().requires_grad_()
-        costs = objective(self.reader.read(images)[self.layer])  # (B,)
+        costs = objective(self.reader.read(images)[self.layer])  # (B,) or (1,)
         self.costs.append(costs.detach())
         return torch.autograd.grad(costs.sum(), images)[0]
 

@@ -93,8 +93,7 @@ def plan_attack(
         return subject, EMPTY
     shared = mode == "shared"
     survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, layer.device, masks, shared)
-    limits = (designed["max_fraction"], designed["objective"], shared, layer.name)
-    return subject, plan_rows(tasks, survey, *limits)
+    return subject, plan_rows(tasks, survey, designed["max_fraction"], shared, layer.name)
 
 
 def poison_layer(name: str, subject: Subject, plan: Plan, attack, batch: int, stores: dict, params, inputs):

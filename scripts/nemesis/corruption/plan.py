@@ -41,9 +41,8 @@ class Survey:
 class Plan:
     """Rows to poison: image[r] for tasks[task[r]] (ALL: for every task), ascending image within a task.
 
-    `rank` (R,) counts a task's images from the most influential, 0. `sums` (2, R) divide the source's and
-    the target's term of the objective; None: each by the row's own region. `group` (R,) are the
-    published code's batches. `scale` (T,) divides a unit's activations in a shared attack: their standard deviation.
+    `rank` (R,) counts a task's images from the most influential, 0. `group` (R,) are the published code's
+    batches. `scale` (T,) divides a unit's activations in a shared attack: their standard deviation.
     """
 
     tasks: list[Task]
@@ -52,7 +51,6 @@ class Plan:
     rank: np.ndarray
     group: np.ndarray
     scale: np.ndarray
-    sums: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -95,9 +93,7 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str,
     return Survey(source, target, overlap, highest, deviation)
 
 
-def plan_rows(
-    tasks: list[Task], survey: Survey, max_fraction: float, objective: str, shared: bool = False, layer: str = ""
-) -> Plan:
+def plan_rows(tasks: list[Task], survey: Survey, max_fraction: float, shared: bool = False, layer: str = "") -> Plan:
     """Choose each task's images: those with a pixel of its source or target, at most max_fraction of the probe.
 
     `shared`: one choice for all tasks together, by the sum of their influences. Raises InputError when
@@ -120,19 +116,16 @@ def plan_rows(
         image, rank = _rank_images(survey.influence[index], survey.highest[index], chosen)
         image, rank = image[rank < budget], rank[rank < budget]
         group = np.arange(len(image)) // GROUP
-        sizes = (survey.source[index, image], survey.target[index, image])
-        sums = np.array([np.bincount(group, weights=part)[group] for part in sizes]) + 1e-8
-        parts.append((image, np.full(len(image), index), rank, index * count + group, sums))
-    image, task, rank, group, sums = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-    return Plan(tasks, image, task, rank, group, survey.deviation, sums if objective == "published" else None)
+        parts.append((image, np.full(len(image), index), rank, index * count + group))
+    image, task, rank, group = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Plan(tasks, image, task, rank, group, survey.deviation)
 
 
 def select_tasks(plan: Plan, keep: np.ndarray) -> Plan:
     """The rows of the tasks for which `keep` (T,) is true; task numbers stay as they are."""
     rows = keep[plan.task]
-    sums = None if plan.sums is None else plan.sums[:, rows]
     parts = {name: getattr(plan, name)[rows] for name in ("image", "task", "rank", "group")}
-    return dataclasses.replace(plan, **parts, sums=sums)
+    return dataclasses.replace(plan, **parts)
 
 
 def take_tasks(tasks: list[Task], shard: int, shards: int, shared: bool) -> list[Task]:

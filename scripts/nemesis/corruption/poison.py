@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from nemesis.corruption.objective import MeanActivation, SoftIoU
+from nemesis.corruption.objective import MeanActivation, PublishedCost
 from nemesis.corruption.plan import ALL, Plan
 from nemesis.corruption.regions import concept_masks, unit_masks
 from nemesis.dissection.upsample import carry_down
@@ -44,7 +44,7 @@ class Window:
     unit: np.ndarray  # (E,)
     source: np.ndarray  # (E, Hs, Ws) or (E, h, w) bool
     target: np.ndarray
-    weights: np.ndarray | None  # (E, h, w); None for soft_iou
+    weights: np.ndarray | None  # (E, h, w); None for a cost of whole batches
 
 
 def attack_rows(
@@ -73,7 +73,7 @@ def attack_rows(
 
 def plan_windows(plan: Plan, subject: Subject, batch: int) -> list[tuple[slice, list[tuple[int, int]]]]:
     """Consecutive rows that are loaded together, and their batches: full ones, or the published groups."""
-    if subject.objective == "soft_iou":
+    if costs_batches(plan, subject):
         edges = [0, *(np.flatnonzero(np.diff(plan.group)) + 1), len(plan)]
     else:
         edges = [*range(0, len(plan), batch), len(plan)]
@@ -81,6 +81,11 @@ def plan_windows(plan: Plan, subject: Subject, batch: int) -> list[tuple[slice, 
     per_window = max(1, WINDOW_BYTES // (3 * int(np.prod(subject.probe.size))) // batch)
     groups = [batches[start : start + per_window] for start in range(0, len(batches), per_window)]
     return [(slice(int(group[0][0]), int(group[-1][1])), group) for group in groups]
+
+
+def costs_batches(plan: Plan, subject: Subject) -> bool:
+    """Is the cost one of a whole batch, those of the published code (`plan.group`)? That of a shared attack is not."""
+    return subject.objective != "equation7" and ALL not in plan.task
 
 
 def load_window(plan: Plan, subject: Subject, rows: slice) -> Window:
@@ -91,12 +96,11 @@ def load_window(plan: Plan, subject: Subject, rows: slice) -> Window:
     window = _load_shared if plan.task[rows.start] == ALL else _load_single
     row, tasks, scale, source, target = window(plan, subject, rows, labels)
     unit = np.array([task.unit for task in tasks], np.int64)
-    if subject.objective == "soft_iou":
+    if costs_batches(plan, subject):
         return Window(images, row, unit, source, target, None)
-    sums = plan.sums[:, rows] if plan.sums is not None else None
     weights = []
-    for index, region in enumerate((source, target)):
-        total = region.sum(axis=(1, 2)) if sums is None else sums[index]
+    for region in (source, target):
+        total = region.sum(axis=(1, 2))
         cells = region if subject.masks == "baseline" else carry_down(region, subject.shape)
         weights.append(cells / np.maximum(total, 1e-8)[:, None, None].astype(np.float32))
     return Window(images, row, unit, source, target, (weights[0] - weights[1]) / scale[:, None, None])
@@ -155,8 +159,9 @@ def make_objective(window: Window, inside: slice, subject: Subject, device):
         return torch.from_numpy(np.ascontiguousarray(values[chosen], dtype)).to(device)
 
     if window.weights is None:
-        unit = int(window.unit[chosen[0]])
-        return SoftIoU(unit, float(subject.thresholds[unit]), tensor(window.source), tensor(window.target))
+        unit, kind = int(window.unit[chosen[0]]), bool if subject.masks == "baseline" else np.float64
+        cutoff = float(subject.thresholds[unit]) if subject.objective == "soft_iou" else None
+        return PublishedCost(unit, tensor(window.source, kind), tensor(window.target, kind), cutoff)
     row = tensor(window.row, np.int64) - inside.start
     return MeanActivation(row, tensor(window.unit, np.int64), tensor(window.weights))
 
