@@ -112,7 +112,8 @@ def redissect(place: Place) -> dict:
     poisoned, noisy = make_maps((2, *place.shape[1:]), len(images)).half().transpose(0, 1).numpy()
     changes, chosen = [], [np.arange(len(images)) < place.images * part for part in BUDGETS]
     for unit in range(TASKS):
-        changes += [Change(unit, images, poisoned), Change(unit, images, noisy), Change(unit, images, poisoned, 0.5)]
+        clean = float(layer.thresholds[unit])
+        changes += [Change(unit, images, poisoned), Change(unit, images, noisy), Change(unit, images, poisoned, clean)]
         changes += [Change(unit, images, poisoned, chosen=few) for few in chosen]
     return clock(lambda: layer.redissect(changes)) | {"amount": TASKS * place.images}
 

@@ -189,7 +189,10 @@ def count_masks(maps, limits, lowest, labels: LabelBlock, image):
     for pair, pixel, value in mask_pixels(maps, lowest, labels.size):
         cell = start[pair] + labels.ids[first[pair] + pixel]
         if versions > 1:
-            cell += regions[pair] * sum(value > limit[pair] for limit in limits[:, 1:].unbind(1))
+            above = torch.zeros(len(value), dtype=torch.int16, device=value.device)
+            for limit in limits[:, 1:].unbind(1):
+                above += value > limit.contiguous()[pair]
+            cell += regions[pair] * above
         counted += torch.bincount(cell, minlength=len(counted))
     numbers, lengths = (part.tolist() for part in image.unique_consecutive(return_counts=True))
     shapes = [(length, versions, len(labels.images[n].matrix)) for n, length in zip(numbers, lengths, strict=True)]
