@@ -46,6 +46,7 @@ COUNTS = {
 }
 QUICK = {"conv1_2": (2,), "conv5_3": (4, 8)}
 # Each needs what one before it wrote.
+NEEDED = ("make_probe", "store", "thresholds", "tally")
 STORED = ("store", "read_maps", "thresholds", "tally", "runs_2", "runs_10", "redissect", "survey")
 
 
@@ -53,6 +54,9 @@ def main():
     options = parse_arguments()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         rows = list(measure_all(Path(folder), options))
+    if options.stages:
+        measured = {(row["stage"], row["layer"], str(row["images"])): row for row in rows}
+        rows = [measured.get((row["stage"], row["layer"], row["images"]), row) for row in read_rows(MEASUREMENTS)]
     if options.out:
         write_rows(options.out, rows)
     elif not options.quick:
@@ -65,6 +69,9 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="few images and two layers: does it run at all?")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--folder", help="where the made-up data lie for a while, some 15 GB (default: as TMPDIR says)")
+    parser.add_argument(
+        "--stages", nargs="+", help="measure these alone, and what they need; the others stay as they are"
+    )
     parser.add_argument("--out", type=Path, help="write the measurements there and nothing else")
     return parser.parse_args()
 
@@ -74,6 +81,8 @@ def measure_all(folder: Path, options):
     about = describe_machine(options.device)
     counts = QUICK if options.quick else COUNTS
     for stage, layer, images, place in list_measurements(counts, options.quick):
+        if options.stages and stage not in (*options.stages, *NEEDED):
+            continue
         (folder / place).mkdir(exist_ok=True)
         run = run_here if options.quick else run_apart
         found = run(stage, folder / place, layer, images, options.device)
@@ -82,9 +91,15 @@ def measure_all(folder: Path, options):
             f"{stage:<12} {layer:<8} {images:>6} images {found['seconds']:9.2f} s {found['peak_mb']:7.0f} MB",
             flush=True,
         )
-        yield {name: row[name] for name in COLUMNS}
+        if not options.stages or stage in options.stages:
+            yield {name: row[name] for name in COLUMNS}
         if stage == STORED[-1]:
             shutil.rmtree(folder / place / f"{layer}.zarr")
+
+
+def read_rows(path: Path) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def list_measurements(counts: dict, quick: bool):

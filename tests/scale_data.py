@@ -20,6 +20,7 @@ PLANES = (("color", 1.0), ("object", 0.7), ("object", 0.2), ("part", 0.4), ("par
 SCALARS = (("scene", 0.6), ("texture", 0.1))
 SETTINGS = {"quantile": 0.005, "threshold": "exact", "iou": "published", "min_iou": 0.04, "dtype": "float16"}
 SEED, BATCH, TASKS = 0, 16, 8
+SOURCE = 15  # the fourth object
 BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 

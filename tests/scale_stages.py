@@ -4,6 +4,7 @@ Each function gets a Place and returns {"seconds": ..., "amount": ...}; it runs 
 """
 
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from scale_data import BATCH, BUDGETS, SEED, SETTINGS, SIDE, TASKS, Place, clock, make_maps, make_probe
+from scale_data import BATCH, BUDGETS, SEED, SETTINGS, SIDE, SOURCE, TASKS, Place, clock, make_maps, make_probe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,15 +105,15 @@ def open_layer(place: Place):
 
 
 def redissect(place: Place) -> dict:
-    """Dissecting TASKS units again after a tenth of the images changed, each in the versions of an attack's table."""
+    """Dissecting TASKS units again after a tenth of the images changed, in all versions of an attack's three tables."""
     from nemesis.corruption.versions import Change
 
     layer = open_layer(place)
     images = np.arange(0, place.images, 10)
-    poisoned, noisy = make_maps((2, *place.shape[1:]), len(images)).half().transpose(0, 1).numpy()
+    maps = make_maps((6, *place.shape[1:]), len(images)).half().transpose(0, 1).contiguous().numpy()
     changes, chosen = [], [np.arange(len(images)) < place.images * part for part in BUDGETS]
-    for unit in range(TASKS):
-        clean = float(layer.thresholds[unit])
+    for unit, eps in itertools.product(range(TASKS), range(3)):
+        clean, poisoned, noisy = float(layer.thresholds[unit]), maps[2 * eps], maps[2 * eps + 1]
         changes += [Change(unit, images, poisoned), Change(unit, images, noisy), Change(unit, images, poisoned, clean)]
         changes += [Change(unit, images, poisoned, chosen=few) for few in chosen]
     return clock(lambda: layer.redissect(changes)) | {"amount": TASKS * place.images}
@@ -128,10 +129,10 @@ def survey(place: Place) -> dict:
 
 
 def make_tasks():
-    """Units with a made-up label as source."""
+    """Units whose source is a made-up label that one image in seven has."""
     from nemesis.corruption.targets import Task
 
-    return [Task(unit, 12, 0, -1) for unit in range(TASKS)]
+    return [Task(unit, SOURCE, 0, -1) for unit in range(TASKS)]
 
 
 def noise(place: Place) -> dict:

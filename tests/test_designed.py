@@ -1,5 +1,6 @@
 """From an attack to its tables: labels, budgets, controls, storages, collateral damage, minimum eps, export."""
 
+import contextlib
 import csv
 from pathlib import Path
 from unittest import mock
@@ -72,13 +73,33 @@ def attack(layer, path, eps=20.0, plan=None, **options):
     return open_poison(path)
 
 
-def dissect_again(layer, poison, storage="lossless", budgets=(0.1, 0.25, 0.5)):
-    """Its two tables, and the maps as they are stored."""
-    path = Path(str(poison.store.store_path.store.root)).with_suffix(".maps")
-    cells, dtype = layer.maps.maps.shape[2:], layer.maps.maps.dtype
-    with tiny_reader(pad_to=BATCH) as reader, write_row_maps(path, poison, cells, dtype) as keep:
-        tables = dissect_designed(layer, poison, reader, storage, list(budgets), 0, BATCH, keep)
-    return *tables, read(open_store(path)["maps"])
+def dissect_all(layer, poisons, storage="lossless", budgets=(0.1, 0.25, 0.5)):
+    """Of each eps its two tables, and the maps as they are stored."""
+    paths = [Path(str(poison.store.store_path.store.root)).with_suffix(".maps") for poison in poisons]
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(tiny_reader(pad_to=BATCH))
+        pairs = zip(paths, poisons, strict=True)
+        keeps = [stack.enter_context(write_row_maps(path, poison, layer.maps)) for path, poison in pairs]
+        tables = dissect_designed(layer, poisons, reader, storage, list(budgets), 0, BATCH, keeps)
+    return [(*both, read(open_store(path)["maps"])) for both, path in zip(tables, paths, strict=True)]
+
+
+def dissect_again(layer, poison, *options, **more):
+    (found,) = dissect_all(layer, [poison], *options, **more)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["untargeted", "shared"])
+def test_several_eps_at_once_equal_each_alone(layer, tmp_path, mode, monkeypatch):
+    poisons = [attack(layer, tmp_path / f"{eps}.zarr", float(eps), mode=mode) for eps in (20, 4, 0)]
+    monkeypatch.setattr("nemesis.corruption.designed.SHOWN_BYTES", 1)  # a task at a time
+    together = dissect_all(layer, poisons)
+    for poison, (table, curve, maps) in zip(poisons, together, strict=True):
+        alone = dissect_again(layer, poison)
+        pd.testing.assert_frame_equal(table.reset_index(drop=True), alone[0].reset_index(drop=True))
+        pd.testing.assert_frame_equal(curve.reset_index(drop=True), alone[1].reset_index(drop=True))
+        np.testing.assert_array_equal(maps, alone[2])
+    assert together[0][0]["iou"].tolist() != together[1][0]["iou"].tolist()
 
 
 @pytest.mark.parametrize("mode", ["untargeted", "targeted", "shared"])

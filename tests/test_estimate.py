@@ -209,7 +209,7 @@ class TestCost:
         survey = 2 * 3 * 100  # once for every eps
         assert line(found, "poison_images").cpu * 3600 - 2 == pytest.approx(rows * (5 * step + pixels) + survey)
         assert line(found, "poison_images").disk == rows * 3 * 64 * 64
-        again = 2 * 2 * 3 * 100
+        again = 2 * 3 * 100  # of both eps at once
         expected = rows * (2 * forward + 2 * pixels) + again
         assert line(found, "dissect_designed").cpu * 3600 - 2 == pytest.approx(expected)
 

@@ -25,44 +25,49 @@ CURVE = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", 
 
 
 def dissect_designed(
-    layer: Layer, poison: Poison, reader, storage: str, budgets: list[float], seed: int, batch: int, keep: Callable
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of designed/.../dissection.csv and budget.csv; keep(first row, maps) gets the poisoned rows' maps.
+    layer: Layer, poisons: list[Poison], reader, storage: str, budgets, seed: int, batch: int, keeps: list[Callable]
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The rows of designed/.../dissection.csv and budget.csv for every eps of an attack.
 
-    Four dissections a unit: all poisoned images, the same at the clean threshold, bernoulli noise of
-    the same size on the same images, and one for every budget (a share of the probe).
+    `poisons` have the same tasks and images, so that clean maps are read once for all; `keeps` get the poisoned rows'
+    maps, keep(first row, maps) for each of them. Four dissections a unit: all poisoned images, the same at the clean threshold,
+    bernoulli noise of the same size on the same images, and one for every budget (a share of the probe).
     """
-    noise = random_images(poison.attrs["eps"], seed, storage)
-    progress, found = Progress("dissect", len(poison.tasks)), []
+    noises = [random_images(poison.attrs["eps"], seed, storage) for poison in poisons]
+    first, found = poisons[0], [([], []) for _ in poisons]
+    progress = Progress("dissect", len(first.tasks))
 
-    def dissect(tasks: range, shown: Shown, control: Shown, start: int):
-        changes = _list_changes(layer, poison, tasks, shown, control, start, budgets)
-        again = layer.redissect(changes)
-        curve = _trace_budgets(layer, poison, tasks, changes, again, budgets)
-        found.append((_tabulate(layer, poison, tasks, shown, again, start), curve))
+    def dissect(tasks: range, seen: list[tuple[Shown, Shown]], start: int):
+        lists = [_list_changes(layer, first, tasks, *shown, start, budgets) for shown in seen]
+        every = layer.redissect([change for changes in lists for change in changes])
+        for place, (changes, (shown, _)) in enumerate(zip(lists, seen, strict=True)):
+            again = every.part(slice(place * len(changes), (place + 1) * len(changes)))
+            found[place][0].append(_tabulate(layer, first, tasks, shown, again, start))
+            found[place][1].append(_trace_budgets(layer, first, tasks, changes, again, budgets))
         progress.add(len(tasks))
 
     with work_behind() as do:  # the processor dissects while the network sees the next images
-        for tasks in group_tasks(poison, layer):
-            rows = np.concatenate([poison.rows_of(task) for task in tasks])
-            span = slice(int(rows.min()), int(rows.max()) + 1)
-            arguments = (reader, layer.name, poison, span, layer.probe)
-            options = {"dtype": layer.maps.dtype, "batch": batch}
-            shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
-            control = show_rows(*arguments, noise, **options, measure=False)
-            keep(span.start, shown.maps)
-            do(dissect, tasks, shown, control, span.start)
-    if not found:
-        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE)
-    tables, curves = zip(*found, strict=True)
-    return pd.concat(tables), pd.concat(curves)
+        for tasks in group_tasks(first, layer, len(poisons)):
+            rows = np.concatenate([first.rows_of(task) for task in tasks])
+            span, seen = slice(int(rows.min()), int(rows.max()) + 1), []
+            for poison, noise, keep in zip(poisons, noises, keeps, strict=True):
+                arguments = (reader, layer.name, poison, span, layer.probe)
+                options = {"dtype": layer.maps.dtype, "batch": batch}
+                shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
+                seen.append((shown, show_rows(*arguments, noise, **options, measure=False)))
+                keep(span.start, shown.maps)
+            do(dissect, tasks, seen, span.start)
+    empty = (pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE))
+    return [
+        tuple(pd.concat(part) if part else none for part, none in zip(parts, empty, strict=True)) for parts in found
+    ]
 
 
-def group_tasks(poison: Poison, layer: Layer) -> list[range]:
-    """Consecutive tasks whose poisoned maps fit in memory together; a shared attack's are one group."""
+def group_tasks(poison: Poison, layer: Layer, times: int = 1) -> list[range]:
+    """Consecutive tasks whose poisoned maps, so many times, fit in memory together; a shared attack's are one group."""
     if not poison.tasks or (poison.task == ALL).any():
         return [range(len(poison.tasks))] if poison.tasks else []
-    cells = int(np.prod(layer.maps.shape[2:])) * layer.maps.dtype.itemsize
+    cells = times * int(np.prod(layer.maps.shape[2:])) * layer.maps.dtype.itemsize
     sizes = np.bincount(poison.task, minlength=len(poison.tasks)).cumsum() * cells // SHOWN_BYTES
     edges = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(poison.tasks)]
     return [range(int(a), int(b)) for a, b in itertools.pairwise(edges)]

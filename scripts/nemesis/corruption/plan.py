@@ -10,7 +10,7 @@ from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.dissection.tally import count_masks, label_block, split_pairs
 from nemesis.errors import InputError
 from nemesis.progress import Progress
-from nemesis.stores import blocks
+from nemesis.stores import blocks, read
 
 GROUP = 64  # images in a batch of the published code
 ALL = -1  # task of a row that is poisoned for every task at once
@@ -67,18 +67,15 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str,
     """
     shape = (len(tasks), probe.count)
     source, target, overlap = (np.zeros(shape, np.int64) for _ in range(3))
-    highest, moments = np.zeros(shape, np.float32), np.zeros((2, len(tasks)))
+    moments = np.zeros((2, len(tasks)))
     units = np.array([task.unit for task in tasks])
+    highest = read(maps.max)[units].astype(np.float32)
     limits = torch.from_numpy(thresholds[units].astype(np.float32)).to(device)
     progress = Progress("survey", probe.count)
     for start, stop in blocks(probe.count, maps.block):
         span = slice(start, stop)
-        part = maps.read_units(span, units)  # (T, B, h, w)
-        highest[:, span] = torch.from_numpy(part).amax(dim=(2, 3)).float()
-        if shared:
-            moments += [part.sum(axis=(1, 2, 3), dtype=float), np.square(part, dtype=float).sum(axis=(1, 2, 3))]
         if masks == "baseline":
-            source[:, span] = overlap[:, span] = _cells_above(part, thresholds[units])
+            source[:, span] = overlap[:, span] = _cells_above(maps.read_units(span, units), thresholds[units])
             others = np.array([max(task.target_unit, 0) for task in tasks])
             wanted = np.array([task.target_unit != NO_UNIT for task in tasks])
             target[:, span] = _cells_above(maps.read_units(span, others), thresholds[others]) * wanted[:, None]
@@ -86,7 +83,15 @@ def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str,
             labels = label_block(probe.take_regions(np.arange(start, stop)), probe.scalars[span], device, once=True)
             source[:, span] = labels.area_of([task.source for task in tasks]).T
             target[:, span] = labels.area_of([task.target for task in tasks]).T
-            _count_overlap(overlap[:, span], tasks, torch.from_numpy(part).to(device), limits, labels)
+            met = (source[:, span] > 0) & (highest[:, span] > thresholds[units].astype(np.float32)[:, None])
+            chosen = np.flatnonzero(met.any(axis=1))  # of the others no map need be read
+            if len(chosen):
+                part = torch.from_numpy(maps.read_units(span, units[chosen])).to(device)
+                some = [tasks[index] for index in chosen]
+                overlap[chosen, span] = _count_overlap(some, part, limits[torch.from_numpy(chosen)], labels)
+        if shared:
+            part = maps.read_units(span, units)
+            moments += [part.sum(axis=(1, 2, 3), dtype=float), np.square(part, dtype=float).sum(axis=(1, 2, 3))]
         progress.add(stop - start)
     mean, square = moments / (probe.count * np.prod(maps.shape[2:]))
     deviation = np.sqrt(np.maximum(square - mean**2, 0)) if shared else np.ones(len(tasks))
@@ -157,8 +162,9 @@ def _cells_above(maps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (maps.astype(np.float32) > thresholds.astype(np.float32)[:, None, None, None]).sum(axis=(2, 3))
 
 
-def _count_overlap(overlap, tasks: list[Task], maps, limits, labels):
-    """Add each task's intersection of unit mask and source in each image of a block, in place."""
+def _count_overlap(tasks: list[Task], maps, limits, labels) -> np.ndarray:
+    """Each task's intersection of unit mask and source in each image of a block, (T, B)."""
+    overlap = np.zeros(maps.shape[:2], np.int64)
     sources = [task.source for task in tasks]
     image, task = (maps.amax(dim=(2, 3)).float() > limits[:, None]).T.nonzero(as_tuple=True)
     for part in split_pairs(labels.regions[image]):
@@ -169,3 +175,4 @@ def _count_overlap(overlap, tasks: list[Task], maps, limits, labels):
             for index, of in zip(these[span].tolist(), found, strict=True):
                 if sources[index] in concepts:
                     overlap[index, number] = of[concepts.index(sources[index])]
+    return overlap

@@ -125,19 +125,22 @@ def join_poison(shards: list, path):
 
 
 @contextlib.contextmanager
-def write_row_maps(path, poison: Poison, cells: tuple[int, int], dtype, inputs=()):
+def write_row_maps(path, poison: Poison, clean, inputs=()):
     """Yield keep(first row, maps), which stores maps of consecutive poisoned images, in any number of calls.
 
-    Maps are (B, h, w), of each row's own unit, or (B, T, h, w) of all attacked units for a shared attack.
+    Maps, of the cells and type of the layer's `clean` ones, are (B, h, w), of each row's own unit, or (B, T, h, w)
+    of all attacked units for a shared attack.
     """
     shared = bool((poison.task == ALL).any())
     dims = ("row", "task", "y", "x") if shared else ("row", "y", "x")
-    shape = (len(poison.image), *((len(poison.tasks),) if shared else ()), *cells)
-    rows = max(1, CHUNK_BYTES // (int(np.prod(shape[1:])) * np.dtype(dtype).itemsize))
+    shape = (len(poison.image), *((len(poison.tasks),) if shared else ()), *clean.shape[2:])
+    rows = max(1, CHUNK_BYTES // (int(np.prod(shape[1:])) * clean.dtype.itemsize))
     with write_store(path, "", inputs) as group:
         save_array(group, "image", poison.image, ("row",), "number in the probe")
         save_array(group, "unit", read(poison.store["unit"]), ("row",), "number; -1 = all tasks")
-        stored = add_array(group, "maps", shape, dtype, dims, "activation", (max(1, min(rows, shape[0])), *shape[1:]))
+        stored = add_array(
+            group, "maps", shape, clean.dtype, dims, "activation", (max(1, min(rows, shape[0])), *shape[1:])
+        )
 
         def keep(first: int, maps: np.ndarray):
             for start, stop in blocks(len(maps), rows):

@@ -30,6 +30,12 @@ class Redissected:
     iou: np.ndarray
     tally: Tally
 
+    def part(self, changes: slice) -> "Redissected":
+        """Those of some changes."""
+        counts = (self.tally.intersection, self.tally.unit_area, self.tally.unit_total)
+        tally = Tally(*(count[changes] for count in counts), self.tally.concept_area)
+        return Redissected(self.thresholds[changes], self.iou[changes], tally)
+
     @property
     def numbers(self) -> np.ndarray:
         """Best concept of each change, ties to the lower number; 0 where none meets."""

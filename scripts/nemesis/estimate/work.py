@@ -210,7 +210,8 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
             if shards:
                 yield Work("gather_poison", alone=prices.images("copy_row", probe, rows))
             network = prices.forward(layer, 2 * rows) + prices.images("measure_row", probe, rows)
-            work = {"beside": prices.images("show_row", probe, rows), "follows": _redissect(prices, site, layer, tasks)}
+            follows = _redissect(prices, site, layer, tasks) / len(designed["eps"])  # of all eps at once
+            work = {"beside": prices.images("show_row", probe, rows), "follows": follows}
             maps = rows * (tasks if design.mode == "shared" else 1) * math.prod(layer.shape[1:]) * _itemsize(config)
             yield Work("dissect_designed", network, **work, disk=maps, **again)
             yield from _beside(designed, design, site, layer, prices, tasks, rows, again)
