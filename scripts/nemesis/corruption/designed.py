@@ -30,8 +30,9 @@ def dissect_designed(
     """The rows of designed/.../dissection.csv and budget.csv for every eps of an attack.
 
     `poisons` have the same tasks and images, so that clean maps are read once for all; `keeps` get the poisoned rows'
-    maps, keep(first row, maps) for each of them. Four dissections a unit: all poisoned images, the same at the clean threshold,
-    bernoulli noise of the same size on the same images, and one for every budget (a share of the probe).
+    maps, keep(first row, maps) for each of them. Four dissections a unit: all poisoned images, the same at the
+    clean threshold, bernoulli noise of the same size on the same images, and one for every budget (a share of the
+    probe).
     """
     noises = [random_images(poison.attrs["eps"], seed, storage) for poison in poisons]
     first, found = poisons[0], [([], []) for _ in poisons]
@@ -57,10 +58,11 @@ def dissect_designed(
                 seen.append((shown, show_rows(*arguments, noise, **options, measure=False)))
                 keep(span.start, shown.maps)
             do(dissect, tasks, seen, span.start)
-    empty = (pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE))
-    return [
-        tuple(pd.concat(part) if part else none for part, none in zip(parts, empty, strict=True)) for parts in found
-    ]
+    return [(_join(tables, COLUMNS), _join(curves, CURVE)) for tables, curves in found]
+
+
+def _join(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    return pd.concat(tables) if tables else pd.DataFrame(columns=columns)
 
 
 def group_tasks(poison: Poison, layer: Layer, times: int = 1) -> list[range]:
