@@ -196,7 +196,7 @@ def test_damaged_activations(finished, tmp_path):
 def test_damaged_probe(finished, tmp_path):
     place = finished.place.copied(tmp_path / "place")
     store = "results/probes/drawn/probe.zarr"
-    for name in ("images", "labels"):
+    for name in ("images", "regions"):
         flip_bytes(chunk_of(place.folder / store / name))
     clean = [f"{LITE}/blocks.2/clean/{name}" for name in ("dissection.csv", "null_churn.csv", "tally.zarr")]
     place.remove(TRAINED, *clean)
@@ -204,7 +204,7 @@ def test_damaged_probe(finished, tmp_path):
     assert ended.code != 0
     assert "Traceback" not in ended.text
     assert len(ended.complaints) == 2
-    for name, line in zip(("images", "labels"), ended.complaints, strict=True):
+    for name, line in zip(("images", "regions"), ended.complaints, strict=True):
         assert line.startswith(f"nemesis: {store}: array '{name}' is damaged")
     assert [name for name in (TRAINED, *clean) if place.exists(name)] == []
     chunk_of(place.folder / store / "names").unlink()
