@@ -27,6 +27,7 @@ from nemesis.stores import blocks, write_store
 FLOAT16_MAX = 65504.0
 UNSEEN = ("code", "shard", "shards")  # params that leave no trace in the result
 GB = 1e9  # bytes
+LARGE = 2**23  # bytes of a block whose buffers would leave ever more free memory behind
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,8 @@ class _LayerWriter:
 
     def _write(self, start: int, maps: np.ndarray, highest: np.ndarray):
         self.sink.add(start, maps, highest)
-        return_memory()
+        if maps.nbytes >= LARGE:
+            return_memory()
 
     def _check(self, lowest: torch.Tensor, highest: torch.Tensor):
         bad = ~((lowest >= -self.limit) & (highest <= self.limit))  # also true for NaN
