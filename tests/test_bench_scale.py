@@ -96,23 +96,15 @@ def test_document_agrees_with_the_measurements(measured):
     assert fill(text, tables(measured)) == text
 
 
-@pytest.fixture
-def final(measured):
-    """The committed measurements, unless they say of themselves that they are provisional."""
-    if "provisional" in measured[0]["name"]:
-        pytest.skip("docs/scale.csv holds provisional measurements; `make scale` on a quiet machine replaces them")
-    return measured
-
-
-def test_measurements_are_complete(final):
+def test_measurements_are_complete(measured):
     """The committed measurements are those of the whole run, not of --quick."""
     wanted = {(stage, layer, float(images)) for stage, layer, images, _ in list_measurements(COUNTS, quick=False)}
-    assert {(row["stage"], row["layer"], row["images"]) for row in final} == wanted
+    assert {(row["stage"], row["layer"], row["images"]) for row in measured} == wanted
 
 
-def test_memory_is_flat_and_time_linear(final):
+def test_memory_is_flat_and_time_linear(measured):
     """But for redissect, which holds the clean maps of some units (256 MB of them), or of one."""
-    pairs = list(growth(final))
+    pairs = list(growth(measured))
     assert {"tally", "thresholds", "redissect", "extract"} <= {stage for stage, *_ in pairs}
     for stage, layer, first, last in pairs:
         where = f"{stage} {layer}, {first['images']:.0f} to {last['images']:.0f} images"
@@ -130,7 +122,7 @@ def test_device_memory_is_below_the_papers(grid):
     assert len(sizes) == 9 and max(sizes) < DEVICE_LIMIT
 
 
-def test_the_grid_holds_a_gpu_for_less_than_a_day(final, grid):
+def test_the_grid_holds_a_gpu_for_less_than_a_day(grid):
     config, sites = grid
     hours = grid_hours(config, sites, Prices(load_rates("h100")))
     assert {"extract_activations", "dissect", "extract_noisy", "poison_images", "dissect_designed"} <= set(hours)
