@@ -74,6 +74,7 @@ def describe_network(network: Network, spec: Mapping, layers: list[Layer], size:
         "input_size": size,
         "layers": [dataclasses.asdict(layer) | {"shape": list(layer.shape)} for layer in layers],
         "aliases": dict(network.aliases),
+        "assumed": list(network.assumed),
         "versions": _list_versions(spec["kind"]),
     }
 

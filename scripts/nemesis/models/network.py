@@ -23,6 +23,7 @@ class Network:
         takes the gradient off its parameters and switches off in-place activations everywhere.
     mean, std: per RGB channel, for images in [0, 1]: input = (image - mean) / std.
     aliases: layer name -> path of the module whose output it is, e.g. conv5_3 -> features.28.
+    assumed: what was taken for granted where the config did not say it, a sentence each, for the card.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Network:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self):
         self.module.eval()
