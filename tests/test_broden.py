@@ -92,7 +92,7 @@ BROKEN = {
     "not UTF-8": (lambda root: (root / "label.csv").write_bytes(b"number,name\n1,caf\xe9\n"), ["label.csv", "UTF-8"]),
     "no rows": (lambda root: edit_index(root, lambda lines: []), ["index.csv", "has no rows"]),
     "no label": (lambda root: edit_index(root, empty_cells), ["index.csv", "none of its 14 images has a label"]),
-    "mixed sizes": (set_cell(3, sw="32"), ["index.csv", "t/003.png is 16x32", "first row is 16x16", "one size"]),
+    "mixed sizes": (set_cell(3, sw="32"), ["index.csv", "t/003.png) is 16x32", "first row is 16x16", "one size"]),
     "size is a word": (set_cell(2, ih="big"), ["index.csv", "t/002.png", "ih,iw must be positive integers"]),
     "size is 0": (set_cell(2, sh="0"), ["index.csv", "t/002.png", "sh,sw must be positive integers"]),
     "bad coverage": (
@@ -105,7 +105,7 @@ BROKEN = {
     ),
     "no known category": (
         lambda root: (root / "category.csv").write_text("name\nobjects\n"),
-        ["category.csv", "none of the categories object, part"],
+        ["category.csv", "0 of its 1 categories (objects)", "such as object, part"],
     ),
 }
 
@@ -134,7 +134,7 @@ def test_a_failure_keeps_the_earlier_probe(broden, tmp_path):
 
 
 def test_categories_keep_the_order_of_their_table(broden):
-    assert read_broden(broden).categories == CATEGORIES  # "weather" is not one
+    assert read_broden(broden).categories == CATEGORIES  # index.csv has no column "weather"
     text = (broden / "category.csv").read_text().splitlines()
     (broden / "category.csv").write_text("\n".join([text[0], *reversed(text[1:])]))
     assert read_broden(broden).categories == CATEGORIES[::-1]

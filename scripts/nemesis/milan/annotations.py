@@ -147,7 +147,7 @@ def _open_layer(path: Path, folder: ImageFolder | None, published: bool) -> Anno
 
 def _read_image(path: Path, size: int, squash: bool) -> np.ndarray:
     """An image, uint8 (3, size, size), as the exemplars' masks see it."""
-    image = open_image(path, "image", "RGB")
+    image = open_image(path, upright=False)  # the masks were made for the pixels as they are stored
     if squash:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     else:

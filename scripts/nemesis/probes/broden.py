@@ -2,10 +2,14 @@
 
 index.csv has one row an image: `image` (path below images/), `split`, `ih,iw,sh,sw`, and a
 column per category. A cell holds pieces separated by `;`: a piece of digits labels the whole
-image, any other piece is the path of a label plane (PNG, label = R + 256 G). `category.csv`,
-`label.csv` and one `c_<category>.csv` per category name the labels.
+image, any other piece is the path of a label plane (PNG, label = R + 256 G; Broden keeps numbers
+of instances in B). `category.csv`, `label.csv` and one `c_<category>.csv` per category name the
+labels. Broden has six categories; others are used in the same way.
 """
 
+import logging
+import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from nemesis.errors import InputError
-from nemesis.probes.images import open_image
+from nemesis.probes.images import open_image, open_mask
+from nemesis.probes.remarks import Remarks, name_some
 from nemesis.rows import read_rows
 
 CATEGORIES = ("object", "part", "scene", "texture", "color", "material")
+COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
+MOST_CATEGORIES = 255  # a category's index is stored in a byte
 MISSING = "not found, but index.csv names it"
 
 
@@ -49,34 +56,47 @@ class BrodenFolder:
     concepts: dict[int, Concept]
     image_size: tuple[int, int]  # (H, W)
     label_size: tuple[int, int]  # (Hs, Ws)
+    remarks: Remarks
 
 
 def read_broden(root, splits=None, max_images: int | None = None) -> BrodenFolder:
     """Read the tables of a Broden folder; images are not opened yet.
 
     Rows without any label take no part. `splits` keeps rows of these splits only,
-    `max_images` the first so many. Raises InputError that names the file and the row.
+    `max_images` the first so many. What is left out goes to `remarks`. Raises InputError that names the file
+    and the line.
     """
     root = Path(root)
-    categories = _read_categories(root)
-    raw = _read_csv(root / "index.csv", ("image", "split", "ih", "iw", "sh", "sw", *categories))
-    if not raw:
+    remarks = Remarks(root)
+    listed = _read_categories(root)
+    lines = _read_csv(root / "index.csv", (*COLUMNS, *(name for name in listed if name in CATEGORIES)))
+    if not lines:
         raise InputError(f"{root / 'index.csv'}: has no rows; expected one row an image")
+    categories = _choose_categories(root, listed, lines, remarks)
+    concepts = _read_concepts(root, categories, remarks)
+    _remark_twice(lines, remarks)
     if splits:
-        raw = _keep_splits(root, raw, splits)
-    image_size = _one_size(root, raw, ("ih", "iw"))
-    label_size = _one_size(root, raw, ("sh", "sw"))
-    rows = [row for line in raw if (row := _read_row(root, line, categories))]
+        lines = _keep_splits(root, lines, splits, remarks)
+    image_size = _one_size(root, lines, ("ih", "iw"))
+    label_size = _one_size(root, lines, ("sh", "sw"))
+    found = [_read_row(root, *line, categories, concepts) for line in lines]
+    rows = [row for row in found if row]
     if not rows:
-        raise InputError(f"{root / 'index.csv'}: none of its {len(raw)} images has a label; expected masks")
-    concepts = _read_concepts(root, categories)
-    return BrodenFolder(root, categories, tuple(rows[:max_images]), concepts, image_size, label_size)
+        raise InputError(f"{root / 'index.csv'}: none of its {len(lines)} images has a label; expected masks")
+    if len(rows) < len(lines):
+        bare = [line for (line, _), row in zip(lines, found, strict=True) if not row]
+        remarks.say(
+            f"index.csv: {len(bare)} of {len(lines)} images have no label and take no part (line {name_some(bare)})"
+        )
+    if max_images and max_images < len(rows):
+        remarks.say(f"max_images: the first {max_images} of {len(rows)} images", logging.INFO)
+    return BrodenFolder(root, categories, tuple(rows[:max_images]), concepts, image_size, label_size, remarks)
 
 
 def decode_images(folder: BrodenFolder, start: int, stop: int, pool: ThreadPoolExecutor) -> np.ndarray:
     """Decode images start to stop as uint8 (B, 3, H, W)."""
     paths = [folder.root / "images" / row.image for row in folder.rows[start:stop]]
-    images = list(pool.map(lambda path: _decode_image(path, folder.image_size), paths))
+    images = list(pool.map(lambda path: _decode_image(path, folder.image_size, folder.remarks), paths))
     return np.stack(images)  # (B, 3, H, W)
 
 
@@ -88,117 +108,194 @@ def decode_labels(folder: BrodenFolder, start: int, stop: int, planes: int, pool
     def decode_row(row: Row) -> np.ndarray:
         labels = np.zeros((planes, *folder.label_size), np.uint16)
         for index, (_, piece) in enumerate(row.planes):
-            labels[index] = _decode_plane(folder.root / "images" / piece, folder.label_size, known)
+            labels[index] = _decode_plane(folder.root / "images" / piece, folder.label_size, known, folder.remarks)
         return labels
 
     return np.stack(list(pool.map(decode_row, folder.rows[start:stop])))  # (B, K, Hs, Ws)
 
 
-def _read_categories(root: Path) -> tuple[str, ...]:
-    names = [line["name"] for line in _read_csv(root / "category.csv", ("name",))]
-    categories = tuple(name for name in names if name in CATEGORIES)
-    if not categories:
-        raise InputError(f"{root / 'category.csv'}: names none of the categories {', '.join(CATEGORIES)}")
+def _read_categories(root: Path) -> list[str]:
+    path = root / "category.csv"
+    names = []
+    for line, row in _read_csv(path, ("name",)):
+        name = row["name"].strip()
+        if not name or name in COLUMNS:
+            raise InputError(
+                f"{path}: line {line}: '{name}' is no name for a category; expected {', '.join(CATEGORIES)}"
+            )
+        if name in names:
+            raise InputError(f"{path}: line {line}: category {name} stands there twice")
+        names.append(name)
+    return names
+
+
+def _choose_categories(root: Path, listed: list[str], lines, remarks: Remarks) -> tuple[str, ...]:
+    """The categories that have a column in index.csv, in the order of category.csv."""
+    header = list(lines[0][1])
+    categories = tuple(name for name in listed if name in header)
+    if not 0 < len(categories) <= MOST_CATEGORIES:
+        raise InputError(
+            f"{root / 'category.csv'}: {len(categories)} of its {len(listed)} categories ({name_some(listed)}) are"
+            f" columns of index.csv; expected 1 to {MOST_CATEGORIES}, such as {', '.join(CATEGORIES)}"
+        )
+    if absent := [name for name in listed if name not in header]:
+        remarks.say(f"category.csv: not used, because index.csv has no column of that name: {name_some(absent)}")
+    others = [name for name in header if name not in (*COLUMNS, *categories)]
+    if unused := [name for name in others if any(row[name].strip() for _, row in lines)]:
+        remarks.say(f"index.csv: columns not used, because category.csv does not name them: {name_some(unused)}")
+    tables = sorted(path.name for path in root.glob("c_*.csv") if path.stem[2:] not in categories)
+    if tables:
+        remarks.say(f"not used, because these are no categories of index.csv and category.csv: {name_some(tables)}")
     return categories
 
 
-def _read_row(root: Path, line: dict, categories) -> Row | None:
+def _remark_twice(lines, remarks: Remarks):
+    count = Counter(row["image"] for _, row in lines)
+    if twice := [line for line, row in lines if count[row["image"]] > 1]:
+        remarks.say(f"index.csv: images that stand there twice count twice (lines {name_some(twice)})")
+
+
+def _read_row(root: Path, line: int, cells: dict, categories, concepts) -> Row | None:
+    where = f"{root / 'index.csv'}: line {line}"
+    _check_path(where, cells["image"])
     planes, scalars = [], []
     for index, category in enumerate(categories):
-        for piece in filter(None, (text.strip() for text in (line[category] or "").split(";"))):
-            if piece.isdecimal():
-                if not 0 <= int(piece) < 65536:
-                    raise InputError(f"{root / 'index.csv'}: row {line['image']}: label {piece} is above 65535")
-                scalars += [(index, int(piece))] if int(piece) else []
-            else:
+        for piece in filter(None, (text.strip() for text in cells[category].split(";"))):
+            if not piece.isdecimal():
+                _check_path(where, piece)
                 planes.append((index, piece))
+            elif int(piece) > 65535:
+                raise InputError(f"{where} ({cells['image']}): label {piece} is above 65535")
+            elif int(piece) and int(piece) not in concepts:
+                raise InputError(f"{where} ({cells['image']}): label number {piece} is not in label.csv")
+            elif int(piece):
+                scalars.append((index, int(piece)))
     if not planes and not scalars:
         return None
-    return Row(line["image"], line["split"], tuple(planes), tuple(scalars))
+    return Row(cells["image"], cells["split"].strip(), tuple(planes), tuple(scalars))
 
 
-def _keep_splits(root: Path, raw, splits):
-    known = sorted({line["split"] for line in raw})
+def _check_path(where: str, name: str):
+    """Images lie below images/, and so do their copies wherever the folder is brought."""
+    if not name.strip():
+        raise InputError(f"{where}: image is empty; expected its path below images/")
+    if "\\" in name or name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
+        raise InputError(f"{where}: '{name}' is no path below images/; expected one with / and without ..")
+
+
+def _keep_splits(root: Path, lines, splits, remarks: Remarks):
+    count = Counter(row["split"].strip() for _, row in lines)
     for split in splits:
-        if split not in known:
-            raise InputError(f"{root / 'index.csv'}: has no split '{split}'; it has {', '.join(known)}")
-    return [line for line in raw if line["split"] in splits]
+        if split not in count:
+            known = ", ".join(filter(None, sorted(count))) or "none at all"
+            raise InputError(f"{root / 'index.csv'}: has no split '{split}'; it has {known}")
+    kept = [(line, row) for line, row in lines if row["split"].strip() in splits]
+    remarks.say(f"splits: {len(kept)} of {len(lines)} images, those of {', '.join(splits)}", logging.INFO)
+    if count[""] and "" not in splits:
+        remarks.say(f"index.csv: {count['']} images have no split and are left out")
+    return kept
 
 
-def _one_size(root: Path, raw, keys) -> tuple[int, int]:
+def _one_size(root: Path, lines, keys) -> tuple[int, int]:
     first = None
-    for line in raw:
+    for line, row in lines:
+        where = f"{root / 'index.csv'}: line {line} ({row['image']})"
         try:
-            size = tuple(int(line[key]) for key in keys)
-        except (TypeError, ValueError):
+            size = tuple(int(row[key]) for key in keys)
+        except ValueError:
             size = (0, 0)
         if min(size) < 1:
-            raise InputError(f"{root / 'index.csv'}: row {line['image']}: {','.join(keys)} must be positive integers")
+            raise InputError(f"{where}: {','.join(keys)} must be positive integers")
         first = first or size
         if size != first:
             raise InputError(
-                f"{root / 'index.csv'}: row {line['image']} is {_text(size)}, the first row is {_text(first)};"
-                " all images of a probe must have one size"
+                f"{where} is {_text(size)}, the first row is {_text(first)}; all images of a probe must have one size"
             )
     return first
 
 
-def _read_concepts(root: Path, categories) -> dict[int, Concept]:
-    coverage = [_read_coverage(root, category) for category in categories]
-    concepts = {}
-    for line in _read_csv(root / "label.csv", ("number", "name")):
-        number = _number(root / "label.csv", line["number"])
+def _read_concepts(root: Path, categories, remarks: Remarks) -> dict[int, Concept]:
+    path = root / "label.csv"
+    names = {number: row["name"] for _, number, row in _read_numbered(path, ("number", "name"))}
+    names.pop(0, None)
+    if unnamed := [number for number, name in names.items() if not name.strip()]:
+        raise InputError(f"{path}: label {name_some(unnamed)} has no name; expected one for every label but 0")
+    coverage = [_read_coverage(root, category, names, remarks) for category in categories]
+    concepts, nowhere = {}, []
+    for number, name in names.items():
         # Primary category: largest coverage; ties and unlisted labels go to the later category.
         scores = [table.get(number, 0.0) for table in coverage]
         primary = max(range(len(categories)), key=lambda index, s=scores: (s[index], index))
-        concepts[number] = Concept(number, line["name"], categories[primary])
-    concepts.pop(0, None)
+        concepts[number] = Concept(number, name, categories[primary])
+        nowhere += [name] * (not any(number in table for table in coverage))
+    if nowhere:
+        remarks.say(
+            f"label.csv: labels that no c_<category>.csv lists count as {categories[-1]}, the last category:"
+            f" {name_some(nowhere)}"
+        )
+    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
+        remarks.say(f"label.csv: names of several label numbers, which count one by one: {name_some(twice)}")
     return concepts
 
 
-def _read_coverage(root: Path, category: str) -> dict[int, float]:
+def _read_coverage(root: Path, category: str, names: dict[int, str], remarks: Remarks) -> dict[int, float]:
     path = root / f"c_{category}.csv"
-    table = {}
-    for line in _read_csv(path, ("number", "name", "coverage")):
+    table, unknown, other = {}, [], []
+    for line, number, row in _read_numbered(path, ("number", "name", "coverage")):
         try:
-            table[_number(path, line["number"])] = float(line["coverage"])
+            table[number] = float(row["coverage"])
         except ValueError:
-            raise InputError(f"{path}: label {line['number']}: coverage must be a number") from None
+            raise InputError(f"{path}: line {line}: label {number}: coverage must be a number") from None
+        unknown += [number] * (number > 0 and number not in names)
+        other += [f"{number} is {names[number]}"] * (number in names and names[number] != row["name"])
+    if unknown:
+        remarks.say(f"{path.name}: label numbers that label.csv lacks are not used: {name_some(unknown)}")
+    if other:
+        remarks.say(f"{path.name}: names are taken from label.csv, where they differ: {name_some(other)}")
     return table
 
 
-def _number(path: Path, text: str) -> int:
-    if not (text or "").isdecimal() or int(text) > 65535:
-        raise InputError(f"{path}: label number '{text}' must be an integer from 0 to 65535")
-    return int(text)
+def _read_numbered(path: Path, columns):
+    """Yield line, label number and cells of each row; no number may stand twice."""
+    lines: dict[int, int] = {}
+    for line, row in _read_csv(path, columns):
+        text = row["number"].strip()
+        if not text.isdecimal() or int(text) > 65535:
+            raise InputError(f"{path}: line {line}: label number '{text}' must be an integer from 0 to 65535")
+        number = int(text)
+        if number in lines:
+            raise InputError(f"{path}: line {line}: label number {number} stands in line {lines[number]} already")
+        lines[number] = line
+        yield line, number, row
 
 
-def _read_csv(path: Path, columns) -> list[dict]:
-    return [row for _, row in read_rows(path, columns, "a folder in Broden's layout has it")]
+def _read_csv(path: Path, columns) -> list[tuple[int, dict]]:
+    return read_rows(path, columns, "a folder in Broden's layout has it")
 
 
-def _decode_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    pixels = np.asarray(open_image(path, "image", "RGB", MISSING))
+def _decode_image(path: Path, size: tuple[int, int], remarks: Remarks) -> np.ndarray:
+    pixels = np.asarray(open_image(path, remarks, MISSING))
     _check_size(path, "image", pixels.shape[:2], size)
     return pixels.transpose(2, 0, 1)  # (3, H, W)
 
 
-def _decode_plane(path: Path, size: tuple[int, int], known: np.ndarray) -> np.ndarray:
-    image = open_image(path, "mask", missing=MISSING)
-    if image.mode not in ("RGB", "RGBA"):
-        raise InputError(f"{path}: mask has mode {image.mode}; expected an RGB PNG with label = R + 256 G")
-    pixels = np.asarray(image)
+def _decode_plane(path: Path, size: tuple[int, int], known: np.ndarray, remarks: Remarks) -> np.ndarray:
+    pixels = np.asarray(open_mask(path, remarks, MISSING))
     _check_size(path, "mask", pixels.shape[:2], size)
     labels = pixels[..., 0].astype(np.uint16) + (pixels[..., 1].astype(np.uint16) << 8)
     if not known[labels].all():
-        number = int(labels[~known[labels]][0])
-        raise InputError(f"{path}: label number {number} is not in label.csv")
+        wrong = pixels[~known[labels]][0].tolist()
+        colour = "({}, {}, {})".format(*wrong)
+        raise InputError(
+            f"{path}: label number {wrong[0] + 256 * wrong[1]} is not in label.csv (RGB {colour}, label = R + 256 G)"
+        )
     return labels
 
 
 def _check_size(path: Path, kind: str, size, expected):
     if tuple(size) != tuple(expected):
-        raise InputError(f"{path}: {kind} is {_text(size)}, but index.csv says {_text(expected)}")
+        turned = "; an EXIF orientation counts" if tuple(size) == tuple(expected)[::-1] else ""
+        raise InputError(f"{path}: {kind} is {_text(size)}, but index.csv says {_text(expected)}{turned}")
 
 
 def _text(size) -> str:

@@ -1,6 +1,5 @@
 """A folder of images without masks as a probing dataset; its sub-folders, if there are any, are classes."""
 
-import contextlib
 import logging
 import os
 from collections import Counter
@@ -8,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from nemesis.errors import InputError
 from nemesis.files import sha256_file, sha256_json
 from nemesis.probes.images import open_image
 from nemesis.probes.probe import unlabelled_rows, write_arrays, write_concepts
+from nemesis.probes.remarks import Remarks, name_some
 from nemesis.probes.scan import class_of, scan_folder
 from nemesis.stores import save_array, write_store
 
@@ -42,12 +42,13 @@ def prepare_folder(root, store_path, concepts_path, size=224, resize=None, max_i
     resize = resize or default_resize(size)
     if resize < size:
         raise InputError(f"{root}: resize must be at least size, {size}, not {resize}")
-    folder = read_folder(root, max_images)
-    digests = {}
+    remarks, digests = Remarks(root), {}
+    folder = read_folder(root, max_images, remarks)
 
     def decode(start, stop, pool):
-        found = list(pool.map(lambda name: _decode(folder.root / name, size, resize), folder.names[start:stop]))
-        digests.update(zip(folder.names[start:stop], (digest for _, digest in found), strict=True))
+        names = folder.names[start:stop]
+        found = list(pool.map(lambda name: _decode(folder.root / name, size, resize, remarks), names))
+        digests.update(zip(names, (digest for _, digest in found), strict=True))
         return np.stack([pixels for pixels, _ in found]), np.zeros((stop - start, 0, size, size), np.uint16)
 
     with write_store(store_path, config_hash, categories=[], class_names=list(folder.class_names)) as group:
@@ -55,25 +56,29 @@ def prepare_folder(root, store_path, concepts_path, size=224, resize=None, max_i
         classes = np.array(folder.classes, np.int32)
         save_array(group, "classes", classes, ("image",), "index into class_names, -1 = none")
         group.attrs["created_from"] = {str(root): sha256_json(digests)}
+        group.attrs["notes"] = remarks.finish()
     write_concepts(concepts_path)
     logging.info("%d images, %d classes, no masks", len(folder.names), len(folder.class_names))
 
 
-def read_folder(root, max_images: int | None = None) -> ImageFolder:
+def read_folder(root, max_images: int | None = None, remarks: Remarks | None = None) -> ImageFolder:
     """List the images of a folder; they are not opened yet.
 
     Classes are the sub-folders that hold an image, numbered in sorted order; a class holds what is in folders
-    below it, too. `max_images` keeps so many, evenly spaced in the sorted list. Raises InputError when there
-    is no image.
+    below it, too. `max_images` keeps so many, evenly spaced in the sorted list. What is left out goes to
+    `remarks`. Raises InputError when there is no image.
     """
-    listing = scan_folder(root)
+    listing, remarks = scan_folder(root), remarks or Remarks(root)
     if listing.others:
         endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in listing.others)
         kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
-        logging.info("%s: left out %d files that are no images: %s", root, len(listing.others), kinds)
+        remarks.say(f"left out {len(listing.others)} files that are no images: {kinds}")
     names = listing.images
     class_names = sorted({class_of(name) for name in names} - {None})
+    if class_names and (loose := [name for name in names if class_of(name) is None]):
+        remarks.say(f"images in no class's folder, which have no class: {len(loose)} ({name_some(loose)})")
     if max_images and max_images < len(names):
+        remarks.say(f"max_images: {max_images} of {len(names)} images, evenly spaced", logging.INFO)
         names = tuple(names[index * len(names) // max_images] for index in range(max_images))
     numbers = {None: NO_CLASS} | {name: number for number, name in enumerate(class_names)}
     return ImageFolder(Path(root), names, tuple(numbers[class_of(name)] for name in names), tuple(class_names))
@@ -97,13 +102,11 @@ def crop_image(image: Image.Image, size: int, resize: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _decode(path: Path, size: int, resize: int) -> tuple[np.ndarray, str]:
+def _decode(path: Path, size: int, resize: int, remarks: Remarks) -> tuple[np.ndarray, str]:
     """An image, uint8 (3, size, size), the right way up, and the sha256 of its file."""
-    image = open_image(path, "image", "RGB")
+    image = open_image(path, remarks)
     if max(image.size) > LONGEST * min(image.size):
         width, height = image.size
         raise InputError(f"{path}: image is {height}x{width} (height x width); expected a less narrow one")
-    with contextlib.suppress(Exception):  # an image with damaged EXIF data stays as it is
-        image = ImageOps.exif_transpose(image)
     pixels = np.asarray(crop_image(image, size, resize))
     return pixels.transpose(2, 0, 1), sha256_file(path)  # (3, S, S)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from nemesis.errors import InputError
 from nemesis.files import atomic_file
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
 from nemesis.probes.regions import Regions, find_regions, id_type
+from nemesis.probes.remarks import name_some
 from nemesis.progress import Progress
 from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, open_store, read, save_array, take, write_store
 
@@ -143,6 +143,8 @@ def prepare_probe(root, store_path, concepts_path, splits=None, max_images=None,
     tables = [Path(root) / name for name in ("index.csv", "label.csv", "category.csv")]
     with write_store(store_path, config_hash, tables, categories=list(folder.categories)) as group:
         frequency, coverage = _write_broden(group, folder)
+        _remark_absent(folder, frequency, whole=not (splits or max_images))
+        group.attrs["notes"] = folder.remarks.finish()
     write_concepts(concepts_path, folder.concepts.values(), frequency, coverage)
     logging.info("%d images, %d concepts that occur", len(folder.rows), int((frequency > 0).sum()))
 
@@ -228,7 +230,6 @@ def _write_broden(group, folder: BrodenFolder):
     names, splits = [row.image for row in folder.rows], [row.split for row in folder.rows]
     scalars, scalar_category = _pad([row.scalars for row in folder.rows])
     rows = Rows(names, splits, folder.image_size, folder.label_size, plane_category, scalars, scalar_category)
-    _check_scalars(folder)
     length = 1 + max(folder.concepts, default=0)
     frequency, coverage = np.zeros(length, np.int64), np.zeros(length)
 
@@ -287,13 +288,12 @@ def _pad(rows, width: int | None = None):
     return values, categories
 
 
-def _check_scalars(folder: BrodenFolder):
-    for row in folder.rows:
-        for _, number in row.scalars:
-            if number not in folder.concepts:
-                raise InputError(
-                    f"{folder.root / 'index.csv'}: row {row.image}: label number {number} is not in label.csv"
-                )
+def _remark_absent(folder: BrodenFolder, frequency: np.ndarray, whole: bool):
+    """Labels that occur nowhere; of a part of a probe that is no surprise."""
+    absent = [concept.name for number, concept in folder.concepts.items() if not frequency[number]]
+    if absent:
+        about = f"{len(absent)} of {len(folder.concepts)} labels occur in no image: {name_some(absent)}"
+        folder.remarks.say(f"label.csv: {about}", logging.WARNING if whole else logging.INFO)
 
 
 def _present(labels: np.ndarray, scalars: np.ndarray, length: int):
