@@ -150,7 +150,7 @@ def test_regions_that_give_no_pairs(tmp_path, regions):
     for part, message in (
         (table[table["number"] == 1], "1 concepts with two different descriptions; expected at least 2"),
         (table.assign(image="one.png"), "hardly any concept has different descriptions in two images"),
-        (table.drop(columns="number"), "lacks column number; expected image, category, number, description"),
+        (table.drop(columns="number"), r"lacks column 'number' \(it has image, "),
     ):
         write_csv(part, tmp_path / "part.csv")
         with pytest.raises(InputError, match=message) as caught:
@@ -168,10 +168,10 @@ def test_pairs_of_a_user(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("first,second\na,b\n", "lacks column same; expected first, second, same"),
+        ("first,second\na,b\n", r"lacks column 'same' \(it has first, second\)"),
         ("first,second,same\na,b,1\na,b,maybe\n", "line 3: same is 'maybe'; expected 1 or 0"),
-        ("", "not readable as CSV"),
-        (None, "not readable as CSV"),
+        ("", "lacks column 'first'"),
+        (None, "not found; check the path"),
     ],
 )
 def test_bad_pairs(tmp_path, text, message):

@@ -124,7 +124,7 @@ def test_regions_of_the_probes_images_alone(tmp_path):
         ((*ROW[:2], "x", *ROW[3:]), "line 2: number, x0, y0, x1 and y1 must be whole numbers"),
         ((*ROW[:4], 5, 2, 5, 6, "a car"), "line 2: the box 5, 2, 5, 6 is empty"),
         ((*ROW[:8], " "), "line 2: the description is empty"),
-        (ROW[:6], "line 2: number, x0, y0, x1 and y1 must be whole numbers"),
+        (ROW[:6], "line 2: has 6 cells, the header has 9; is it cut off?"),
         (("z.png", *ROW[1:]), "describes no image of the probe"),
     ],
 )

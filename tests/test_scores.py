@@ -142,13 +142,13 @@ def test_descriptions_are_read_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("unit,text\n1,a\n", "lacks column description; expected unit, description"),
+        ("unit,text\n1,a\n", r"lacks column 'description' \(it has unit, text\)"),
         ("unit,description\n1,a\nx,b\n", "line 3: unit is 'x'; expected a whole number"),
         ("unit,description\n1.5,a\n", r"line 2: unit is '1\.5'; expected a whole number"),
         ("unit,description\n,a\n", "line 2: unit is ''"),
-        ("", "not readable as CSV"),
-        (None, "not readable as CSV"),
-        (b"unit,description\n1,\xff\xfe\n", "not readable as CSV"),
+        ("", "lacks column 'unit'"),
+        (None, "not found; check the path"),
+        (b"unit,description\n1,\xff\xfe\n", r"line 2: not UTF-8 \(byte 0xff\)"),
     ],
 )
 def test_bad_descriptions(tmp_path, text, message):

@@ -18,6 +18,11 @@ def read_rows(path, columns, absent: str = "check the path") -> list[tuple[int, 
     Rows without content are skipped. absent: what to say when there is no such file. Raises InputError when it
     cannot be read, lacks one of `columns`, or has a row of another number of cells than the header.
     """
+    return read_sheet(path, columns, absent)[1]
+
+
+def read_sheet(path, columns, absent: str = "check the path") -> tuple[list[str], list[tuple[int, dict]]]:
+    """The names of a CSV file's columns, and its rows as `read_rows` gives them."""
     path = Path(path)
     reader = csv.reader(io.StringIO(_read_text(path, absent), newline=""), strict=True)
     try:
@@ -28,7 +33,7 @@ def read_rows(path, columns, absent: str = "check the path") -> list[tuple[int, 
     while header and not header[-1]:
         header.pop()
     _check_header(path, header, columns)
-    return [(line, _name_cells(path, line, header, cells)) for line, cells in lines[1:]]
+    return header, [(line, _name_cells(path, line, header, cells)) for line, cells in lines[1:]]
 
 
 def _read_text(path: Path, absent: str) -> str:

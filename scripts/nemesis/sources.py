@@ -4,12 +4,12 @@ The table lies beside this module under its name. It is no part of the hash of t
 address gives the same file: a host that died is one line to change, and nothing is computed anew.
 """
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemesis.errors import InputError
+from nemesis.rows import read_sheet
 
 TABLE = Path(__file__).with_suffix(".csv")
 COLUMNS = ["name", "version", "file", "size", "sha256", "primary", "mirrors", "notes"]
@@ -38,18 +38,15 @@ def read_sources(table=None) -> dict[tuple[str, str], Source]:
     Raises InputError naming the line of a row that cannot be used.
     """
     table = Path(table or TABLE)
-    if not table.is_file():
-        raise InputError(f"{table}: no such table of sources; check the path")
-    with open(table, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames != COLUMNS:
-            raise InputError(f"{table}: expected the columns {','.join(COLUMNS)}")
-        sources = {}
-        for row in reader:
-            source = _parse_row(row, f"{table}: line {reader.line_num}")
-            if (source.name, source.version) in sources:
-                raise InputError(f"{table}: line {reader.line_num}: {source.name} {source.version} stands there twice")
-            sources[source.name, source.version] = source
+    header, rows = read_sheet(table, (), "no such table of sources; check the path")
+    if header != COLUMNS:
+        raise InputError(f"{table}: expected the columns {','.join(COLUMNS)}")
+    sources = {}
+    for line, row in rows:
+        source = _parse_row(row, f"{table}: line {line}")
+        if (source.name, source.version) in sources:
+            raise InputError(f"{table}: line {line}: {source.name} {source.version} stands there twice")
+        sources[source.name, source.version] = source
     return sources
 
 
@@ -64,7 +61,7 @@ def find_source(name: str, table=None) -> Source | None:
 
 
 def _parse_row(row: dict, where: str) -> Source:
-    row = {key: (value or "").strip() for key, value in row.items() if key is not None}
+    row = {key: value.strip() for key, value in row.items()}
     addresses = [row["primary"], *row["mirrors"].split(";")]
     if not (row["name"] and row["version"] and row["file"] and row["primary"]):
         raise InputError(f"{where}: name, version, file and primary must not be empty")

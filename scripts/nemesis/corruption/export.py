@@ -13,6 +13,7 @@ from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.storage import store_image
 from nemesis.errors import InputError
 from nemesis.files import atomic_directory
+from nemesis.rows import read_sheet
 
 POISONED = "nemesis_poisoned"  # folder of the changed images, below images/
 
@@ -60,10 +61,8 @@ def _save(poison: Poison, row: slice, clean: np.ndarray, storage: str, path: Pat
 
 
 def _write_index(source: Path, target: Path, renamed: dict[str, str]):
-    with open(source, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        rows, header = list(reader), reader.fieldnames
+    header, rows = read_sheet(source, ("image",))
     with open(target, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, header, lineterminator=os.linesep)
         writer.writeheader()
-        writer.writerows(row | {"image": renamed.get(row["image"], row["image"])} for row in rows)
+        writer.writerows(row | {"image": renamed.get(row["image"], row["image"])} for _, row in rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nemesis.errors import InputError
 from nemesis.probes.scan import scan_folder
+from nemesis.rows import read_rows
 
 TABLE = Path(__file__).with_name("probes.csv")
 STAND_IN = "broden1_224"  # what a folder that is not there is taken for
@@ -73,24 +74,20 @@ def _known_size(version: str) -> ProbeSize:
 
 
 def _count_broden(root: Path) -> ProbeSize:
-    rows = _read_rows(root / "index.csv")
-    categories = [row["name"] for row in _read_rows(root / "category.csv") if row["name"] in rows[0]]
-    pieces = [[piece for name in categories for piece in (row[name] or "").split(";")] for row in rows]
+    rows = _read_rows(root / "index.csv", ("ih", "iw", "sh", "sw"))
+    categories = [row["name"] for row in _read_rows(root / "category.csv", ("name",)) if row["name"] in rows[0]]
+    pieces = [[piece for name in categories for piece in row[name].split(";")] for row in rows]
     planes = max(sum(bool(piece) and not piece.isdigit() for piece in part) for part in pieces)
     try:
         sizes = [int(float(rows[0][key])) for key in ("ih", "iw", "sh", "sw")]
-    except (KeyError, ValueError):
+    except ValueError:
         raise InputError(f"{root / 'index.csv'}: ih, iw, sh and sw must be numbers") from None
-    concepts = len(_read_rows(root / "label.csv"))
+    concepts = len(_read_rows(root / "label.csv", ()))
     return ProbeSize(len(rows), tuple(sizes[:2]), tuple(sizes[2:]), planes, concepts, "")
 
 
-def _read_rows(path: Path) -> list[dict]:
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+def _read_rows(path: Path, columns) -> list[dict]:
+    rows = [row for _, row in read_rows(path, columns)]
     if not rows:
         raise InputError(f"{path}: has no row")
     return rows

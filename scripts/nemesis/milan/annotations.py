@@ -9,6 +9,7 @@
 Source: the data that Hernandez et al. (ICLR 2022) published. Nothing is unpickled.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def read_annotations(root, count: int | None = PER_UNIT, images=None, published:
         ]
     else:
         found = [AnnotatedUnit(*key, tuple(all_[:count])) for key, all_ in texts.items() if len(all_) >= count]
+        _warn_of_count(root / "annotations.csv", texts.values(), count)
     if not found:
         raise InputError(f"{root / 'annotations.csv'}: no unit has {count} annotations; nothing can be learnt from it")
     return Annotations(layers, tuple(found))
@@ -115,13 +117,21 @@ def _read_texts(path: Path, layers: set[str]) -> dict[tuple[str, int], list[str]
     return found
 
 
+def _warn_of_count(path: Path, texts, count: int):
+    fewer, more = (sum(len(all_) < count for all_ in texts), sum(len(all_) > count for all_ in texts))
+    if fewer:
+        logging.warning("%s: units left out, with fewer than %d annotations: %d", path, count, fewer)
+    if more:
+        logging.warning("%s: units of whose annotations the first %d are taken: %d", path, count, more)
+
+
 def _read_key(path: Path, row: dict, line: int, layers: set[str]) -> tuple[str, int]:
-    layer, unit = (row["layer"] or "").strip(), (row["unit"] or "").strip()
+    layer, unit = row["layer"].strip(), row["unit"].strip()
     if not unit.isdecimal():
         raise InputError(f"{path}: line {line}: unit '{unit[:40]}' is no whole number")
     if layer not in layers:
         raise InputError(f"{path}: line {line}: {path.parent} has no folder for layer '{layer[:80]}'")
-    if not (row["summary"] or "").strip():
+    if not row["summary"].strip():
         raise InputError(f"{path}: line {line}: the summary of layer {layer}, unit {unit} is empty")
     return layer, int(unit)
 

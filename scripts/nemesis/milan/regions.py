@@ -5,6 +5,7 @@ phrase for a part of a picture. What else holds for it (its colours, what is aro
 probe's label maps.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,10 +64,13 @@ def read_regions(path, names: list[str]) -> list[Region]:
     Raises InputError that names the file and what is wrong: a column, a row, or no image of the probe.
     """
     path, place = Path(path), {name: index for index, name in enumerate(names)}
-    rows = [(line, row) for line, row in read_rows(path, COLUMNS) if row["image"] in place]
+    listed = read_rows(path, COLUMNS)
+    rows = [(line, row) for line, row in listed if row["image"] in place]
     found = [_read_row(path, row, line, place) for line, row in rows]
     if not found:
         raise InputError(f"{path}: describes no image of the probe; give the descriptions of that probe")
+    if len(rows) < len(listed):
+        logging.warning("%s: %d of %d rows describe no image of the probe", path, len(listed) - len(rows), len(listed))
     return found
 
 
@@ -118,7 +122,7 @@ def _read_row(path: Path, row: dict, line: int, place: Mapping[str, int]) -> Reg
         raise InputError(f"{path}: line {line}: number, x0, y0, x1 and y1 must be whole numbers") from None
     if not (0 <= x0 < x1 and 0 <= y0 < y1):
         raise InputError(f"{path}: line {line}: the box {x0}, {y0}, {x1}, {y1} is empty or outside the image")
-    if not (row["description"] or "").strip():
+    if not (row["description"]).strip():
         raise InputError(f"{path}: line {line}: the description is empty")
     text = row["description"].strip()
     return Region(place[row["image"]], row["category"], number, row["name"], (x0, y0, x1, y1), text)

@@ -68,12 +68,12 @@ def find_threshold(f1, same) -> Calibration:
 
 def read_pairs(path) -> pd.DataFrame:
     """Labelled pairs: columns first, second (texts) and same (bool). Raises InputError naming file and line."""
-    table = read_table(path, PAIR_COLUMNS)
+    table, lines = read_table(path, PAIR_COLUMNS)
     labels = table["same"].str.strip().str.lower()
     bad = np.flatnonzero(~labels.isin(list(TRUTH)))
     if len(bad):
         row = bad[0]
-        raise InputError(f"{path}: line {row + 2}: same is '{table['same'].iloc[row]}'; expected 1 or 0")
+        raise InputError(f"{path}: line {lines[row]}: same is '{table['same'].iloc[row]}'; expected 1 or 0")
     return table[["first", "second"]].assign(same=labels.map(TRUTH).astype(bool))
 
 
@@ -84,7 +84,7 @@ def pairs_from_regions(path, count: int = 500, seed: int = 0) -> pd.DataFrame:
     texts for two concepts, every other time of one category, so that they do not differ by their phrasing.
     Raises InputError when the file has too few concepts or texts.
     """
-    regions = read_table(path, REGION_COLUMNS)
+    regions, _ = read_table(path, REGION_COLUMNS)
     regions = regions.assign(text=regions["description"].map(normalise))
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM]))
     concepts = {number: part for number, part in regions.groupby("number") if part["text"].nunique() > 1}

@@ -18,12 +18,14 @@ def read_held_out(path) -> tuple[pd.DataFrame, list[list[str]]]:
 
     Raises InputError naming file and line.
     """
-    table = read_table(path, ["unit", "category", "description", f"{REFERENCE}1"])
+    table, lines = read_table(path, ["unit", "category", "description", f"{REFERENCE}1"])
     columns = [column for column in table if column.startswith(REFERENCE)]
     references = [[text for text in row if normalise(text)] for row in table[columns].to_numpy().tolist()]
     for row, texts in enumerate(references):
         if not texts:
-            raise InputError(f"{path}: line {row + 2}: unit {table['unit'].iloc[row]} has no reference; expected one")
+            raise InputError(
+                f"{path}: line {lines[row]}: unit {table['unit'].iloc[row]} has no reference; expected one"
+            )
     if len(table) < 2:
         raise InputError(f"{path}: {len(table)} units; expected at least 2 to compare with a shuffled assignment")
     return table, references

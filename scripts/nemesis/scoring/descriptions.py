@@ -16,12 +16,12 @@ def read_descriptions(path) -> pd.DataFrame:
 
     Raises InputError naming file and line.
     """
-    table = read_table(path, ["unit", "description"])
+    table, lines = read_table(path, ["unit", "description"])
     units = pd.to_numeric(table["unit"], errors="coerce")
     bad = np.flatnonzero(~(units % 1 == 0))
     if len(bad):
         row = bad[0]
-        raise InputError(f"{path}: line {row + 2}: unit is '{table['unit'].iloc[row]}'; expected a whole number")
+        raise InputError(f"{path}: line {lines[row]}: unit is '{table['unit'].iloc[row]}'; expected a whole number")
     table["unit"] = units.astype(int)
     for column in table.columns.difference(["unit", "description"]):
         numbers = pd.to_numeric(table[column], errors="coerce")
