@@ -246,8 +246,10 @@ def _read_coverage(root: Path, category: str, names: dict[int, str], remarks: Re
             table[number] = float(row["coverage"])
         except ValueError:
             raise InputError(f"{path}: line {line}: label {number}: coverage must be a number") from None
-        unknown += [number] * (number > 0 and number not in names)
-        other += [f"{number} is {names[number]}"] * (number in names and names[number] != row["name"])
+        if number and number not in names:
+            unknown.append(number)
+        elif number and names[number] != row["name"]:
+            other.append(f"{number} is {names[number]}")
     if unknown:
         remarks.say(f"{path.name}: label numbers that label.csv lacks are not used: {name_some(unknown)}")
     if other:

@@ -102,7 +102,7 @@ def _find_fault(image: Image.Image, animated: bool, head: bytes, kind: str) -> s
 def _count_bits(image: Image.Image, head: bytes) -> int:
     """Bits a channel in the file: Pillow's mode is that of what it makes of them."""
     found = 32 if image.mode in ("I", "F") else 8
-    if image.mode.startswith("I;") or any(re.search(r";16[BLN]", str(tile[3])) for tile in image.tile):
+    if image.mode.startswith("I;") or any(re.search(r";16[BLN]|SGI16", f"{tile[0]} {tile[3]}") for tile in image.tile):
         found = 16
     if image.format == "PNG":
         found = head[24]
@@ -130,6 +130,11 @@ def _name_kind(head: bytes) -> str:
         return "the file is empty"
     if head[4:8] == b"ftyp" and head[8:12] in HEIF:
         return "it is a HEIC file; convert it to PNG or JPEG"
+    frame = re.search(rb"\xff[\xc0-\xc3]..(.)", head, re.DOTALL) if head.startswith(b"\xff\xd8") else None
+    if frame and frame[1] != b"\x08":
+        return f"it is a JPEG file of {frame[1][0]} bits a channel; expected 8"
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        return "it is a TIFF file that cannot be read; expected RGB or grey of 8 bits a channel"
     return "it is no image of a known format; is it truncated?"
 
 
