@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from tiny_probe import CATEGORIES, tiny_rows, write_broden
+from tiny_probe import CATEGORIES, tiny_rows, write_broden, write_tidy_broden
 
 from nemesis.errors import InputError
 from nemesis.estimate.probes import size_probe
@@ -206,6 +206,12 @@ def test_the_notes_of_a_probe(broden, tmp_path, caplog):
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
         f"{broden}: {note}" for note in expected
     ]
+
+
+def test_a_tidy_probe_has_no_notes(tmp_path, caplog):
+    prepare_probe(write_tidy_broden(tmp_path / "b", tiny_rows()), tmp_path / "p.zarr", tmp_path / "c.csv")
+    assert open_probe(tmp_path / "p.zarr").store.attrs["notes"] == []
+    assert caplog.text == ""
 
 
 def test_what_was_asked_for_is_noted_without_a_warning(broden, tmp_path, caplog):

@@ -124,6 +124,15 @@ def write_broden(root: Path, rows: list[TinyRow]) -> Path:
     return root
 
 
+def write_tidy_broden(root: Path, rows: list[TinyRow]) -> Path:
+    """The same without what a reader remarks on: rows without labels, a category and a label that no table has."""
+    write_broden(root, [row for row in rows if row.is_labelled])
+    write_rows(root / "category.csv", [{"name": category} for category in CATEGORIES])
+    with open(root / "c_material.csv", "a", encoding="utf-8") as stream:
+        stream.write("8,9,ghost,1,0.0\r\n")
+    return root
+
+
 def save(path: Path, pixels: np.ndarray):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
