@@ -12,11 +12,13 @@ from hypothesis import settings
 from tiny_probe import tiny_rows, write_broden
 from workflow_runs import copy_workflow, run_killed, run_shaken, run_undisturbed
 
+from nemesis.arithmetic import fix_products
 from nemesis.dissection.dissect import load_concepts
 from nemesis.probes.probe import open_probe, prepare_probe
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
+fix_products()  # as in every job
 settings.register_profile("nemesis", deadline=None, derandomize=True)
 settings.load_profile("nemesis")
 
