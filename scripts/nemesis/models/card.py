@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +20,15 @@ PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
 def prepare_weights(name: str, spec: Mapping, weights_out: Path, card_out: Path, size: int, accuracy=None) -> Network:
-    """Build a network from its source and write its weights and card; returns it.
+    """Build a network from its source and write its weights and card; returns it. Warns of what was assumed.
 
     size: side in pixels of the images it will see; the card's layer shapes are for it.
     Raises InputError as build_network does, and when the network does not run at that size.
     """
     source = find_kind(name, spec).find_source(name, spec) if spec.get("weights") != "random" else "random"
     network = build_network(name, spec)
+    for sentence in network.assumed:
+        logging.warning("model %s: %s", name, sentence)
     source = str(spec.get("loader", "")) if source is None else Path(source).name
     save_model(network, spec, weights_out, card_out, size, source=source, accuracy=accuracy)
     return network

@@ -36,7 +36,6 @@ class Preprocessing:
     mean: Triple
     std: Triple
     assumed: tuple[str, ...] = ()
-    warning: str = ""
 
 
 def list_published(arch: str) -> list[Published]:
@@ -75,14 +74,14 @@ def choose_preprocessing(name: str, spec: Mapping, published: list[Published]) -
     shown = f"mean {_show(usual.mean)}, std {_show(usual.std)}"
     if (mean, std) != (usual.mean, usual.std):
         used = f"mean {_show(mean)}, std {_show(std)}"
-        line = f"the config's {used} are used; {whose} are {shown}"
-        return Preprocessing(mean, std, (line,), f"model {name}: {line}" if exact else "")
+        return Preprocessing(mean, std, (f"the config's {used} are used; {whose} are {shown}",))
     if spec.get("mean") and spec.get("std"):
         return Preprocessing(mean, std)
-    fine = "" if exact else "; weights trained with others need the keys `mean` and `std`"
+    is_certain = exact or spec.get("weights") == "random"
+    remedy = "" if is_certain else "; weights trained with others need the keys `mean` and `std`"
     several = len({(one.mean, one.std) for one in published}) > 1 and not exact
     of = f" (of {usual.file})" if several else ""
-    return Preprocessing(mean, std, (f"images are normalised with {shown}: {whose}{of}{fine}",))
+    return Preprocessing(mean, std, (f"images are normalised with {shown}: {whose}{of}{remedy}",))
 
 
 def read_triple(name: str, spec: Mapping, key: str, default: Triple | None = None) -> Triple:

@@ -1,7 +1,6 @@
 """Published networks: those of torchvision, VGG16 on Places365, ResNet50 on ImageNet."""
 
 import difflib
-import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -34,8 +33,6 @@ def make_torchvision(name: str, spec: Mapping, state: dict) -> Network:
     if found:
         module = _build(arch, options | {"num_classes": found})
     images = choose_preprocessing(name, spec, _list_files(name, spec))
-    if images.warning:
-        logging.warning(images.warning)
     return Network(name, module, images.mean, images.std, name_vgg_layers(module), images.assumed)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -60,8 +59,6 @@ def build_network(name: str, spec: Mapping, weights: Path | None = None) -> Netw
     network = kind.make(name, spec, unwrap_names(file.state, None, path))
     state = unwrap_names(file.state, network.module.state_dict(), path)
     insert_weights(network.module, kind.rename(network.module, state), path)
-    for note in file.notes:
-        logging.warning("model %s: %s", name, note)
     # A new Network, since loading may have rebuilt parts of the module.
     return dataclasses.replace(network, assumed=(*network.assumed, *file.notes))
 

@@ -45,7 +45,9 @@ def make_network(name: str, spec: Mapping, state: dict) -> Network:
     try:
         network = Network(name, module.cpu().float(), mean, std)
     except Exception as error:
-        raise InputError(f"model {name}: {file}:{function} returned a network that cannot be used: {_describe(error)}") from error
+        raise InputError(
+            f"model {name}: {file}:{function} returned a network that cannot be used: {_describe(error)}"
+        ) from error
     assumed = (f"the loader's {' and '.join(odd)} numbers were turned into float32",) if odd else ()
     return dataclasses.replace(network, assumed=assumed)
 
