@@ -7,6 +7,7 @@ import re
 import warnings
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -85,6 +86,8 @@ WRAPPED = {  # made when needed: torch.compile takes seconds to import
     "a training loop": lambda: {"model": STATE, "epoch": 3, "optimizer": {"state": {}, "param_groups": []}},
     "a training loop, twice": lambda: {"model": {"state_dict": add("module.", STATE)}, "best": torch.tensor(0.5)},
     "an average alone": lambda: {"ema_state_dict": add("module.", STATE), "step": 7},
+    "Lightning around Lightning": lambda: {"state_dict": add("model.model.", STATE)},
+    "DeepSpeed, SparK": lambda: {"arch": "net", "module": STATE, "is_pretrain": True},
     "FSDP": lambda: add("_fsdp_wrapped_module.", STATE),
 }
 
@@ -127,7 +130,7 @@ def test_several_unknown_state_dicts_are_refused(tmp_path):
     assert "holds several state dicts: generator, discriminator; save the network's alone" in message
 
 
-@pytest.mark.parametrize("prefix", ["model.", "module."])
+@pytest.mark.parametrize("prefix", ["model.", "module.", "backbone."])
 def test_tensors_of_a_loss_or_a_metric_are_named(tmp_path, prefix):
     strangers = {"loss.weight": torch.ones(3), "val_acc.tp": torch.tensor(1)}
     torch.save({"state_dict": add(prefix, STATE) | strangers}, tmp_path / "w.ckpt")
@@ -260,8 +263,9 @@ def test_programs_and_pickles_are_named(tmp_path):
         torch.save(net, path, _use_new_zipfile_serialization=zipped)
         message = refusal(load_weights, path)
         assert "loading it could run code (it asks for torch.nn.modules.container.Sequential); save" in message
-    torch.save({"model": STATE, "args": argparse.Namespace(lr=1)}, path)
-    assert "(it asks for argparse.Namespace); save" in refusal(load_weights, path)
+    for extra, name in ((argparse.Namespace(lr=1), "argparse.Namespace"), (np.float64(0.5), r"numpy.*scalar")):
+        torch.save({"model": STATE, "extra": extra}, path)
+        assert re.search(rf"\(it asks for {name}\); save", refusal(load_weights, path))
 
 
 @pytest.mark.parametrize("head, expected", [

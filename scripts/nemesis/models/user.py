@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,7 @@ def _find_problem(module: torch.nn.Module) -> str | None:
         where = f" ({path})" if path else ""
         if isinstance(part, torch.jit.ScriptModule):
             return f"a TorchScript program{where}, whose layers cannot be read; return the nn.Module it was made from"
-        if "quantized" in type(part).__module__.split("."):
+        if re.match(r"torch\..*\bquantized\b", type(part).__module__):
             return f"a quantised network{where}, which has no gradients; return the one in float32"
     for path, tensor in (*module.named_parameters(), *module.named_buffers()):
         if torch.nn.parameter.is_lazy(tensor):
