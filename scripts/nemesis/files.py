@@ -1,6 +1,7 @@
 """Atomic files and folders: a name is either absent or complete, even after kill -9."""
 
 import contextlib
+import csv
 import errno
 import hashlib
 import os
@@ -57,9 +58,16 @@ def share_file(source, target) -> Path:
 
 
 def write_csv(table, path):
-    """Write a pandas table as UTF-8 CSV with a header and floats in full precision."""
+    """Write a pandas table as UTF-8 CSV with a header and floats in full precision.
+
+    Text with a carriage return, which every reader takes for the end of a line, is quoted (before 3.11.9, Python
+    does not do so itself).
+    """
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    broken = any(str(value).count("\r") for name in texts for value in texts[name].unique())
     with atomic_file(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+        quoting = csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
+        table.to_csv(partial, index=False, lineterminator="\n", quoting=quoting)
 
 
 def sha256_file(path) -> str:
