@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import warnings
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from xml.etree import ElementTree
