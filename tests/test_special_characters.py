@@ -5,9 +5,11 @@ import json
 import re
 import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import style
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from report_site import read_script
 from tiny_probe import CONCEPTS, tiny_rows, write_broden, write_rows
 
+from nemesis.corruption.export import export_poison
 from nemesis.dissection.tables import read_table
 from nemesis.figures.attacks import read_rows
 from nemesis.figures.escape import (
@@ -32,6 +35,7 @@ from nemesis.figures.tables import label_table, read_markdown, to_latex, to_mark
 from nemesis.figures.unit import draw_iou
 from nemesis.files import write_csv
 from nemesis.pages.scripts import save_data
+from nemesis.probes.broden import read_broden
 
 # name: how Markdown has it, how LaTeX has it
 NAMES = {
@@ -273,3 +277,34 @@ def test_concepts_of_a_probe_keep_their_names(tmp_path, prepare):
     write_rows(root / "label.csv", [{"number": n, "name": names.get(n, "x")} for n in CONCEPTS])
     found = prepare(root).concepts.names
     assert {number: found[number] for number in names} == names
+
+
+def export(probe: Path, target: Path, changed: np.ndarray):
+    """Export a Broden folder, its second image changed to `changed` (3, H, W)."""
+    rows = [row.image for row in read_broden(probe).rows]
+    poison = SimpleNamespace(
+        task=np.array([0]),
+        tasks=[SimpleNamespace(unit=3, target=0)],
+        image=np.array([1]),
+        rows_of=lambda index: np.array([0]),
+        stored=lambda row, clean, storage: changed[None],
+    )
+    stored = SimpleNamespace(names=rows, images=lambda first, last: None)
+    export_poison(poison, stored, probe, target, "lossless")
+    return target / "unit-3"
+
+
+def test_an_exported_probe_can_be_exported_again(tmp_path, prepare):
+    """The index is one that Excel saved (with a byte order mark); the folder's name has signs of its own."""
+    root = write_broden(tmp_path / "it's $x$ & {so} قطة", tiny_rows())
+    index = root / "index.csv"
+    index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())
+    before = prepare(root).probe
+    first = export(root, tmp_path / "first", np.full((3, 32, 32), 1, np.uint8))
+    second = export(first, tmp_path / "second", np.full((3, 32, 32), 2, np.uint8))
+    for folder, value in ((first, 1), (second, 2)):
+        probe = prepare(folder).probe
+        assert (probe.images(1, 2) == value).all()
+        others = [number for number in range(probe.count) if number != 1]
+        np.testing.assert_array_equal(probe.take_images(others), before.take_images(others))
+        np.testing.assert_array_equal(probe.labels(0, probe.count), before.labels(0, probe.count))
