@@ -272,7 +272,7 @@ def test_every_format_of_a_table_at_once(tmp_path):
 def test_concepts_of_a_probe_keep_their_names(tmp_path, prepare):
     """From label.csv to concepts.csv and to the names that a dissection writes."""
     root = write_broden(tmp_path / "broden", tiny_rows())
-    texts = ["$x$ & _y_", " a,b|c ", "</script>", "قطة", "猫\N{CAT FACE}", "007", '"q"', "=1"]
+    texts = ["$x$ & _y_", " a,b|c ", "</script>", "قطة", "猫\N{CAT FACE}", "007", '"q"', "=1", "two\nlines", "old\rMac"]
     names = dict(zip(CONCEPTS, texts, strict=False))
     write_rows(root / "label.csv", [{"number": n, "name": names.get(n, "x")} for n in CONCEPTS])
     found = prepare(root).concepts.names
