@@ -34,7 +34,7 @@ from nemesis.figures.noise import STYLE, plot_by_fraction, save_figure
 from nemesis.figures.tables import label_table, read_markdown, to_latex, to_markdown, write_table
 from nemesis.figures.unit import draw_iou
 from nemesis.files import write_csv
-from nemesis.pages.scripts import save_data
+from nemesis.pages.scripts import save_data, to_columns
 from nemesis.probes.broden import read_broden
 
 # name: how Markdown has it, how LaTeX has it
@@ -118,6 +118,7 @@ def test_concepts_that_look_like_numbers_stay_apart(tmp_path):
     experiment = {"probe": "digits", "model": "net", "layers": ["1"], "units": {"1": "all"}}
     (line,) = label_table([experiment], 0.04, 0, tmp_path).to_dict("records")
     assert (line["labelled"], line["concepts"]) == (4, 4)
+    assert to_columns(read_table(layer / "dissection.csv"))["label"] == LOOKS_LIKE_A_NUMBER  # the page filters texts
     assert list(read_labels(layer / "dissection.csv", 0.04).values()) == [
         f"{name} (IoU 0.50)" for name in LOOKS_LIKE_A_NUMBER
     ]
