@@ -11,8 +11,8 @@ RATES ?=
 demo: .venv/ready ## set up, then run the main job on the embedded default
 	$(BIN)/snakemake --cores $(CORES) --quiet rules $(ARGS)
 
-test: .venv/ready ## set up, then run the tests
-	$(BIN)/pytest $(ARGS)
+test: .venv/ready ## set up, then run the tests, in a process a core
+	$(BIN)/pytest -n $(CORES) --dist loadgroup $(ARGS)
 
 bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes written
 	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)

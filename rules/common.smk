@@ -17,6 +17,7 @@ from nemesis.config import (
 )
 from nemesis.errors import InputError
 from nemesis.files import check_writable
+from nemesis.interpreter import check_interpreter
 from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
 from nemesis.resources import grow, if_streamed
@@ -29,6 +30,10 @@ try:
     absent = list_absent(config, where)
     if absent and not workflow.output_settings.dryrun:
         raise InputError(absent[0])
+    if not (
+        workflow.output_settings.dryrun or workflow.deployment_settings.deployment_method
+    ):
+        check_interpreter()
 except InputError as error:
     print(f"nemesis: {error}", file=sys.stderr)
     raise SystemExit(1) from None

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import draw_noisy
 from nemesis.corruption.relabel import dissect_noisy
@@ -11,6 +9,7 @@ from nemesis.dissection.again import Rerun, counting_device, read_recipe, rerun_
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
 from nemesis.dissection.stored import open_maps
+from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import write_tops
 from nemesis.files import sha256_json, write_csv
 from nemesis.job import job
@@ -26,7 +25,7 @@ with job(snakemake.log[0], snakemake.threads):
         draw: Rerun(recipe, draw_noisy(probe, kind, std, params.noise, draw), probe.size) for draw in params.draws
     }
     for number, layer in enumerate(params.layers):
-        clean = pd.read_csv(files.clean[number], keep_default_na=False)
+        clean = read_table(files.clean[number])
         noisy = {
             (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number], noises[draw])
             for draw in params.draws

@@ -18,10 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nemesis.arithmetic import fix_products
+
 STAGES = ("extract", "thresholds", "dissect")
 
 
 def main():
+    fix_products()  # as in every job
     options = parse_arguments()
     if options.measure:
         print(json.dumps(measure(options)))

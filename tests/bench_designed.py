@@ -16,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from nemesis.arithmetic import fix_products
+
 ROOT = Path(__file__).resolve().parents[1]
 BRODEN_IMAGES = 63_296
 
 
 def main():
+    fix_products()  # as in every job
     options = parse_arguments()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import torch
 
+from nemesis.arithmetic import fix_products
+
 QUANTILE = 0.99
 WORDS, FEATURES, EXEMPLARS, BEAM, LENGTH, TEMPERATURE = 5000, 3904, 15, 50, 15, 0.2
 
 
 def main():
+    fix_products()  # as in every job
     options = parse_arguments()
     torch.set_num_threads(options.threads)
     for bench in (bench_exemplars, bench_decoding):

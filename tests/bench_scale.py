@@ -22,6 +22,8 @@ from scale_data import Place
 from scale_stages import measure
 from scale_tables import MEASUREMENTS, write_documents
 
+from nemesis.arithmetic import fix_products
+
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (
     "stage",
@@ -51,6 +53,7 @@ STORED = ("store", "read_maps", "thresholds", "tally", "runs_2", "runs_10", "red
 
 
 def main():
+    fix_products()  # as in every job
     options = parse_arguments()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         rows = list(measure_all(Path(folder), options))

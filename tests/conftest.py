@@ -1,6 +1,7 @@
 """What several test files share: the shared folder, a tiny probe, and the golden CamVid probe."""
 
 import csv
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,36 @@ from hypothesis import settings
 from tiny_probe import tiny_rows, write_broden
 from workflow_runs import copy_workflow, run_killed, run_shaken, run_undisturbed
 
+from nemesis.arithmetic import fix_products
 from nemesis.dissection.dissect import load_concepts
+from nemesis.memory import return_memory
 from nemesis.probes.probe import open_probe, prepare_probe
 
+LONG_RUNS = {"finished": run_undisturbed, "killed": run_killed, "shaken": run_shaken}
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
+fix_products()  # as in every job
 settings.register_profile("nemesis", deadline=None, derandomize=True)
 settings.load_profile("nemesis")
+
+
+def pytest_collection_modifyitems(items):
+    """What may run beside what (`make test` has a process a core): a file's tests stay together.
+
+    So do all that look at the long runs of the workflow, which come first: they take longest.
+    """
+    for item in items:
+        long = set(LONG_RUNS) & set(item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("long runs" if long else item.path.stem))
+    items.sort(key=lambda item: not set(LONG_RUNS) & set(item.fixturenames))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_of_one_module():
+    """What a module's fixtures held goes back to the system when it ends."""
+    yield
+    gc.collect()
+    return_memory()
 
 
 @pytest.fixture(scope="session")
@@ -122,11 +146,10 @@ def workflow(tmp_path_factory):
 def long_runs(request, workflow, tmp_path_factory):
     """Whole runs of the workflow, started together: those that a selected test asks for, by fixture."""
     wanted = {name for item in request.session.items for name in item.fixturenames}
-    runs = {"finished": run_undisturbed, "killed": run_killed, "shaken": run_shaken}
-    with ThreadPoolExecutor(len(runs)) as pool:
+    with ThreadPoolExecutor(len(LONG_RUNS)) as pool:
         yield {
             name: pool.submit(run, tmp_path_factory.mktemp(name), workflow)
-            for name, run in runs.items()
+            for name, run in LONG_RUNS.items()
             if name in wanted
         }
 

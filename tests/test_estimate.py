@@ -93,9 +93,13 @@ class TestNetworks:
             "import torch\ndef load():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3))\n"
         )
         spec = {"kind": "file", "loader": f"{tmp_path}/mine.py:load", "mean": [0, 0, 0], "std": [1, 1, 1]}
-        network = build_meta("mine", spec)
+        network = build_meta("mine", spec | {"weights": "not read.pth"})
         assert measure_layers(network, ["0"], (10, 12))["0"].shape == (5, 8, 10)
         assert measure_whole(network, (10, 12)) == 2 * 27 * 5 * 8 * 10
+
+    def test_a_network_that_cannot_be_made_on_the_meta_device(self):
+        network = build_meta("r", {"kind": "torchvision", "arch": "regnet_y_400mf"})
+        assert measure_layers(network, ["stem"], (64, 64))["stem"].shape == (32, 32, 32)
 
     def test_unknown_layer(self):
         with pytest.raises(InputError, match="has no layer 'conv9_9'"):

@@ -5,12 +5,12 @@ import math
 import pandas as pd
 import pytest
 
+from nemesis.dissection.tables import read_table
 from nemesis.figures.tables import (
     add_published,
     format_share,
     label_table,
     noise_table,
-    read_table,
     select_kinds,
     summary_text,
     to_markdown,

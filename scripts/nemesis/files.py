@@ -1,6 +1,7 @@
 """Atomic files and folders: a name is either absent or complete, even after kill -9."""
 
 import contextlib
+import csv
 import errno
 import hashlib
 import os
@@ -58,8 +59,18 @@ def share_file(source, target) -> Path:
 
 def write_csv(table, path):
     """Write a pandas table as UTF-8 CSV with a header and floats in full precision."""
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    quoting = choose_quoting(value for name in texts for value in texts[name].unique())
     with atomic_file(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+        table.to_csv(partial, index=False, lineterminator="\n", quoting=quoting)
+
+
+def choose_quoting(texts) -> int:
+    """How Python's csv is to quote a table with these texts: all of them where one has a carriage return.
+
+    Readers take it for the end of a line, and before 3.11.9 Python does not quote it by itself.
+    """
+    return csv.QUOTE_NONNUMERIC if any("\r" in str(text) for text in texts) else csv.QUOTE_MINIMAL
 
 
 def sha256_file(path) -> str:

@@ -1,4 +1,4 @@
-"""What every script does around its one library call: log, errors, threads."""
+"""What every script does around its one library call: log, errors, threads, arithmetic."""
 
 import contextlib
 import logging
@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 
+from nemesis.arithmetic import fix_products
 from nemesis.errors import InputError
 from nemesis.memory import keep_memory
 
@@ -25,6 +26,7 @@ def job(log_path, threads: int | None = None):
     logging.getLogger().addHandler(_terminal())
     if threads:
         _limit_threads(threads)
+    fix_products()
     keep_memory()
     start = time.monotonic()
     try:

@@ -1,7 +1,6 @@
 """A corrupted probe as a folder in Broden's layout, so that any other tool can be pointed at it."""
 
 import csv
-import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.storage import store_image
 from nemesis.errors import InputError
 from nemesis.files import atomic_directory
-from nemesis.rows import read_sheet
+from nemesis.rows import read_rows
 
 POISONED = "nemesis_poisoned"  # folder of the changed images, below images/
 
@@ -36,8 +35,10 @@ def export_poison(poison: Poison, probe, source, target, storage: str):
 
 
 def _export_task(poison: Poison, index: int, probe, source: Path, folder: Path, storage: str):
-    images = folder / "images"
-    (images / POISONED).mkdir(parents=True)
+    images, changed = folder / "images", POISONED
+    while (source / "images" / changed).exists():  # the probe was exported itself
+        changed += "_again"
+    (images / changed).mkdir(parents=True)
     for path in sorted((source / "images").iterdir()):
         (images / path.name).symlink_to(path)
     for path in sorted(source.glob("*.csv")):
@@ -48,7 +49,7 @@ def _export_task(poison: Poison, index: int, probe, source: Path, folder: Path, 
         number = int(poison.image[row])
         clean = probe.images(number, number + 1)
         name = probe.names[number]
-        renamed[name] = f"{POISONED}/{number:06d}.{'png' if storage == 'lossless' else 'jpg'}"
+        renamed[name] = f"{changed}/{number:06d}.{'png' if storage == 'lossless' else 'jpg'}"
         _save(poison, slice(row, row + 1), clean, storage, images / renamed[name])
     _write_index(source / "index.csv", folder / "index.csv", renamed)
 
@@ -61,8 +62,8 @@ def _save(poison: Poison, row: slice, clean: np.ndarray, storage: str, path: Pat
 
 
 def _write_index(source: Path, target: Path, renamed: dict[str, str]):
-    header, rows = read_sheet(source, ("image",))
+    rows = [row for _, row in read_rows(source, ("image",))]
     with open(target, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, header, lineterminator=os.linesep)
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | {"image": renamed.get(row["image"], row["image"])} for _, row in rows)
+        writer.writerows(row | {"image": renamed.get(row["image"], row["image"])} for row in rows)

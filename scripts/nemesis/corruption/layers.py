@@ -17,6 +17,7 @@ from nemesis.devices import choose_batch, choose_device
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
 from nemesis.dissection.stored import open_maps
+from nemesis.dissection.tables import read_table
 from nemesis.files import sha256_json
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
@@ -29,7 +30,7 @@ CHUNK_BYTES = 2**22  # of stored differences
 def open_layer(files, params, name: str) -> Layer:
     """The clean dissection of a layer. `files` has probe, concepts, maps, clean, thresholds and tally."""
     probe = open_probe(Path(files.probe).parent)
-    table = pd.read_csv(files.clean, keep_default_na=False)
+    table = read_table(files.clean)
     thresholds = pd.read_csv(files.thresholds)
     table["dead"] = thresholds["dead"].to_numpy()
     areas = read(open_store(Path(files.tally).parent)["concept_area"])

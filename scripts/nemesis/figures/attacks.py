@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-TEXT = ["clean_label", "clean_category", "source", "target", "label", "category", "storage"]
-TEXT += ["fixed_label", "noise_label", "control_label"]
+from nemesis.dissection.tables import TEXT
+
 DESIGN = ["method", "eps", "mode", "masks"]
 
 

@@ -6,6 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nemesis.figures.attacks import choose_setting, name_setting
 from nemesis.figures.control_tables import ALL
+from nemesis.figures.escape import to_legend_text
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import (
     PAIR,
@@ -49,7 +50,7 @@ def _draw_curves(axes, part: pd.DataFrame, by: str):
     for index, (name, line) in enumerate(lines):
         color, dashes = vary(index)["color"], vary(index)["linestyle"]
         share, low, high = (100 * line[column] for column in CHANGED)
-        label = f"{name} (n={line['units'].iloc[0]})"
+        label = to_legend_text(f"{name} (n={line['units'].iloc[0]})")
         axes.step(line["eps"], share, where="post", label=label, color=color, linestyle=dashes)
         axes.fill_between(line["eps"], low, high, step="post", color=color, alpha=0.1, linewidth=0)
     axes.set_xlim(0, max(1, part["eps"].max()))

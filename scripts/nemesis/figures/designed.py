@@ -5,6 +5,7 @@ from matplotlib import style
 
 from nemesis.figures.attacks import choose_setting, name_setting
 from nemesis.figures.designed_tables import read_claims
+from nemesis.figures.escape import to_legend_text
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import (
     PAIR,
@@ -120,17 +121,18 @@ def plot_budget(table: pd.DataFrame):
     figure, grid, panels = lay_out(table, "mode", modes, 2.5)
     budgets = sorted(table["budget"].unique())
     for axes, pair, mode, part in panels:
-        names, label = CURVES[mode]
+        names, y_label = CURVES[mode]
         layers = list(part.groupby("layer", sort=False))
         for index, (layer, line) in enumerate(layers):
             shift = 1.03 ** (index - (len(layers) - 1) / 2)  # so that intervals stand side by side
             shifted = 100 * line["budget"] * shift
-            draw_line(axes, shifted, line, names, **vary(index), label=f"{layer} (n={line['units'].iloc[0]})")
+            label = to_legend_text(f"{layer} (n={line['units'].iloc[0]})")
+            draw_line(axes, shifted, line, names, label=label, **vary(index))
         axes.set_xscale("log")
         axes.set_xticks([], minor=True)
         axes.set_xticks([100 * budget for budget in budgets], [f"{100 * budget:g}" for budget in budgets])
         axes.set_title(f"{name_panel(pair)}: {mode}")
-        axes.set_ylabel(label if axes.get_subplotspec().is_first_col() else "")
+        axes.set_ylabel(y_label if axes.get_subplotspec().is_first_col() else "")
         if mode == modes[0]:
             legend_above(axes)
     title = f"How few images are enough? eps {table['eps'].max():g}/255 ({name_setting(table)}); {WILSON}"

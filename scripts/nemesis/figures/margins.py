@@ -8,9 +8,9 @@ from matplotlib import style
 
 from nemesis.corruption.noise import name_noise
 from nemesis.dissection.select import select_units
+from nemesis.dissection.tables import read_table
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import PAIR, draw_line, finish, label_layers, make_grid, name_panel, vary, write_message
-from nemesis.figures.tables import read_table
 from nemesis.scoring.intervals import bootstrap_interval
 
 NULL = "null churn (no corruption)"
@@ -44,9 +44,7 @@ def margin_table(experiments: list[dict], noises, min_iou: float, seed: int, roo
 
 def _read_margins(folder: Path, units, min_iou: float, seed: int) -> pd.Series:
     """Margin of each labelled unit of an experiment, by unit."""
-    rows = pd.read_csv(
-        folder / "clean" / "dissection.csv", keep_default_na=False, na_values={"iou": [""], "iou_2": [""]}
-    )
+    rows = read_table(folder / "clean" / "dissection.csv")
     rows = rows[rows["unit"].isin(select_units(units, rows, min_iou, seed, folder.name))]
     rows = rows[rows["iou"] >= min_iou].set_index("unit")
     return rows["iou"] - rows["iou_2"].fillna(0)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.lines import Line2D
 
+from nemesis.figures.escape import to_legend_text
 from nemesis.figures.milan_tables import explain_threshold
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import (
@@ -59,7 +60,7 @@ def plot_scores_by_fraction(table: pd.DataFrame):
     figure, grid, pairs = _lay_out(table)
     for panels, (pair, part) in zip(grid.T, pairs, strict=True):
         for index, (layer, line) in enumerate(part.sort_values("fraction").groupby("layer", sort=False)):
-            label = f"{layer} (n={line['units'].iloc[0]})"
+            label = to_legend_text(f"{layer} (n={line['units'].iloc[0]})")
             label = f"{pair[1]}, {label}" if len(pairs) > 1 else label
             shift = 0.8 * (index - (part["layer"].nunique() - 1) / 2)
             _draw_both(panels, 100 * line["fraction"] + shift, line, vary(index) | {"label": label})

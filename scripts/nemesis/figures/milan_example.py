@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from nemesis.figures.escape import one_line
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
 from nemesis.figures.milan_tables import describe_setting, last_counts, number_steps, read_scores
 from nemesis.figures.noise import STYLE
@@ -112,7 +113,7 @@ def read_poisoned(path, score: pd.Series) -> frozenset:
 
 def quote(text: str) -> str:
     """A description in quotation marks."""
-    return f"“{text}”" if text else "(empty description)"
+    return f"“{one_line(text)}”" if text else "(empty description)"
 
 
 @style.context(STYLE)

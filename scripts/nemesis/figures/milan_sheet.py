@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from nemesis.dissection.tables import read_table
+from nemesis.figures.escape import one_line, to_figure_text
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
 from nemesis.figures.milan_tables import read_scores
 from nemesis.figures.noise import STYLE
@@ -73,9 +75,9 @@ def sorted_place(place: dict) -> list[str]:
 
 def read_labels(path, min_iou: float) -> dict[int, str]:
     """Label and IoU in words of every unit of a clean dissection.csv; "" below `min_iou`."""
-    table = pd.read_csv(path, keep_default_na=False, usecols=["unit", "label", "iou"], dtype={"label": str})
+    table = read_table(path)
     iou = pd.to_numeric(table["iou"]).fillna(0)
-    lines = zip(table["unit"].tolist(), table["label"], iou, strict=True)
+    lines = zip(table["unit"].tolist(), map(to_figure_text, table["label"]), iou, strict=True)
     return {unit: f"{label} (IoU {value:.2f})" if value >= min_iou else "" for unit, label, value in lines}
 
 
@@ -101,7 +103,7 @@ def plot_units(units: list[Described]):
 
 
 def _write_caption(figure, unit: Described, left: float, right: float, top: float, total: float):
-    name, text = f"{unit.place['layer']}, unit {unit.unit}", unit.description or "(empty description)"
+    name, text = f"{unit.place['layer']}, unit {unit.unit}", one_line(unit.description) or "(empty description)"
     figure.text(left, (top - 0.02) / total, name, fontsize=6.5, color=GREY, va="top")
     if unit.label is not None:
         label = f"Network Dissection: {unit.label or 'no label'}"

@@ -1,13 +1,18 @@
 """Figure 2 of the paper: what random noise does to labels, by layer (a) and by share of images (b)."""
 
+import logging
+import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from nemesis.figures.escape import to_legend_text
 from nemesis.files import atomic_file
 
+MISSING = re.compile(r"Glyph (\d+) .*missing from font")
 STYLE = Path(__file__).parent / "style.mplstyle"
 NULL = {"color": "0.45", "linestyle": (0, (4, 2)), "label": "null churn (no noise)"}
 
@@ -44,7 +49,8 @@ def plot_by_fraction(noise: pd.DataFrame):
     for axes, part in panels:
         for layer, line in part.groupby("layer", sort=False):
             if line["units"].iloc[0]:
-                _draw(axes, 100 * line["fraction"], line, f"{layer} (n={line['units'].iloc[0]})")
+                label = to_legend_text(f"{layer} (n={line['units'].iloc[0]})")
+                _draw(axes, 100 * line["fraction"], line, label)
         axes.set_xlabel("images with noise (%)")
         axes.set_xlim(left=0)
     _finish(figure, panels, f"{kind} noise, std {std:g}")
@@ -53,11 +59,27 @@ def plot_by_fraction(noise: pd.DataFrame):
 
 @style.context(STYLE)
 def save_figure(figure, *paths):
-    """Write a figure in the formats that the paths' endings name; the same bytes for the same data."""
-    for path in map(Path, paths):
-        with atomic_file(path) as partial:
-            metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
+    """Write a figure in the formats that the paths' endings name; the same bytes for the same data.
+
+    Signs that the font lacks are boxes in a PNG; one warning names them.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for path in map(Path, paths):
+            with atomic_file(path) as partial:
+                metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+                figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
+    missing = {chr(int(found[1])): None for one in caught if (found := MISSING.match(str(one.message)))}
+    if missing:
+        logging.warning(
+            "%s: the font has no sign for %s, which is a box in the PNG and text in the SVG; a file matplotlibrc with"
+            " `font.family: DejaVu Sans, <a font that has it>` mends that",
+            Path(paths[-1]),
+            " ".join(missing),
+        )
+    for one in caught:
+        if not MISSING.match(str(one.message)):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _panels(table: pd.DataFrame):

@@ -7,12 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from nemesis.dissection.select import select_units
+from nemesis.dissection.tables import read_table
 from nemesis.figures.attacks import choose_setting, name_setting
+from nemesis.figures.escape import from_markdown_text, needs_unicode, one_line, to_latex_text, to_markdown_text
 from nemesis.files import atomic_file, write_csv
 from nemesis.scoring.shares import summarise_noise, summarise_null
 
 PLACE = ["probe", "model", "layer"]
 PUBLISHED = Path(__file__).parent / "published" / "claims.csv"
+CELL = re.compile(r"(?<=\| )((?:[^\\|]|\\.)*)(?= \|)")  # of a line that `to_markdown` wrote
 
 
 def label_table(experiments: list[dict], min_iou: float, seed: int, root="results") -> pd.DataFrame:
@@ -57,11 +60,6 @@ def add_published(table: pd.DataFrame) -> pd.DataFrame:
     return table.merge(claims[[*keys, "published"]], on=keys, how="left").fillna({"published": ""})
 
 
-def read_table(path) -> pd.DataFrame:
-    """Read one of our CSV files; an empty label stays empty text."""
-    return pd.read_csv(path, keep_default_na=False, na_values={"iou": [""]})
-
-
 def format_share(value: float, low: float, high: float, n: int) -> str:
     """A share as `12% [8, 17], n=80`; a dash when there is no unit or no share."""
     if not n or math.isnan(value):
@@ -79,34 +77,33 @@ def write_table(table: pd.DataFrame, stem, show=None, note: str = ""):
 
 
 def to_markdown(table: pd.DataFrame, note: str = "") -> str:
-    """A Markdown table; floats to three places, pipes escaped; a note of one line below it."""
-    rows = [[_cell(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
+    """A Markdown table; floats to three places, text as it is; a note of one line below it."""
+    rows = [[to_markdown_text(_cell(value)) for value in row] for row in table.itertuples(index=False)]
+    lines = ["| " + " | ".join(map(to_markdown_text, table.columns)) + " |", "|" + " --- |" * len(table.columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, *(["", note] if note else [])]) + "\n"
+    return "\n".join([*lines, *(["", to_markdown_text(note)] if note else [])]) + "\n"
 
 
 def read_markdown(text: str) -> tuple[list[str], list[list[str]], str]:
     """Header, rows and note of what `to_markdown` wrote, nothing escaped."""
     table, _, note = text.partition("\n\n")
-    lines = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in table.splitlines()]
-    cells = [[cell.replace("\\|", "|").strip() for cell in line] for line in lines]
-    return cells[0], cells[2:], note.strip()
+    cells = [[from_markdown_text(cell) for cell in CELL.findall(line)] for line in table.split("\n")]
+    return cells[0], cells[2:], from_markdown_text(note.strip())
 
 
 def to_latex(table: pd.DataFrame, note: str = "") -> str:
     """The same as a LaTeX table for the package booktabs."""
-    shown = pd.DataFrame(
-        [[_cell(value) for value in row] for row in table.itertuples(index=False)], columns=table.columns
-    )
-    text = shown.to_latex(index=False, escape=True)
-    return "% needs \\usepackage{booktabs}\n" + text + (f"% {note}\n" if note else "")
+    rows = [[to_latex_text(_cell(value)) for value in row] for row in table.itertuples(index=False)]
+    text = pd.DataFrame(rows, columns=[to_latex_text(name) for name in table.columns]).to_latex(index=False)
+    head = "% needs \\usepackage{booktabs}\n"
+    head += "% compile it with XeLaTeX or LuaLaTeX, in a font that has its signs\n" if needs_unicode(text) else ""
+    return head + text + (f"% {one_line(note)}\n" if note else "")
 
 
 def _cell(value) -> str:
     if isinstance(value, float):
         return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
-    return " ".join(str(value).split())
+    return str(value)
 
 
 def summary_text(labels: pd.DataFrame, noise: pd.DataFrame | None, designed: pd.DataFrame | None = None) -> str:

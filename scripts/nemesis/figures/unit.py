@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 
 from nemesis.corruption.attacked import Poisoned, read_poisoned
 from nemesis.dissection.stored import open_maps
+from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import TOP, rank_images
 from nemesis.dissection.upsample import upsample
 from nemesis.figures.attacks import read_rows
+from nemesis.figures.escape import to_figure_text
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import write_message
 from nemesis.probes.probe import Probe, open_probe
@@ -110,7 +112,7 @@ def trace_iou(tally_path, clean_path, tables, eps, task: int) -> pd.DataFrame:
     """IoU of the clean label and of the label found, over eps; at 0 of the label found at the largest eps."""
     tally, rows = open_store(tally_path), [table.iloc[task] for table in tables]
     unit, last = int(rows[0]["unit"]), rows[-1]["label"]
-    clean = pd.read_csv(clean_path, keep_default_na=False).set_index("unit").loc[unit]
+    clean = read_table(clean_path).set_index("unit").loc[unit]
     iou = read(tally["iou"], slice(unit, unit + 1))[0]
     new = list(tally.attrs["concepts"]).index(last) if last else 0
     lines = [{"eps": 0.0, "source_iou": iou[int(clean["number"])], "iou": iou[new], "label": last}]
@@ -134,7 +136,7 @@ def plot_example(example: Example | None, place, eps: float):
         for axes, picture in zip(part.subplots(1, TOP, squeeze=False)[0], pictures, strict=False):
             draw_picture(axes, picture)
     draw_iou(right.subplots(), example.curve, row["source"])
-    names = [name or "no label" for name in (row["source"], row["label"])]
+    names = [to_figure_text(name) or "no label" for name in (row["source"], row["label"])]
     title = f"Unit {example.unit}, {where}: {names[0]} (IoU {row['clean_iou']:.3f}) → {names[1]} ({row['iou']:.3f})"
     title += (
         f"\neps {eps:g}/255, {example.poisoned} of {example.images} images poisoned (framed); bright: the unit's mask"
@@ -159,11 +161,12 @@ def draw_picture(axes, picture: Picture):
 def draw_iou(axes, curve: pd.DataFrame, source: str):
     """IoU over eps; a label found on the way that is not the last one is written beside its point."""
     last = curve["label"].iloc[-1]
-    axes.plot(curve["eps"], curve["source_iou"], marker="o", color="#0072B2", label=f"before: {source or 'no label'}")
-    axes.plot(curve["eps"], curve["iou"], marker="s", color=POISONED, label=f"after: {last or 'no label'}")
+    names = [to_figure_text(name) or "no label" for name in (source, last)]
+    axes.plot(curve["eps"], curve["source_iou"], marker="o", color="#0072B2", label=f"before: {names[0]}")
+    axes.plot(curve["eps"], curve["iou"], marker="s", color=POISONED, label=f"after: {names[1]}")
     for _, point in curve.iterrows():
         if point["label"] != last:
-            text = point["label"] or "no label"
+            text = to_figure_text(point["label"]) or "no label"
             place = (point["eps"], point["iou"])
             axes.annotate(text, place, (5, -9), textcoords="offset points", fontsize=7)
     axes.set_ylim(bottom=0)

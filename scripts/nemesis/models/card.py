@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,18 +12,23 @@ import torch
 
 from nemesis.errors import InputError
 from nemesis.files import atomic_file, sha256_file
+from nemesis.models.formats import write_safetensors
 from nemesis.models.network import Layer, Network, list_layers
 from nemesis.models.registry import build_network, find_kind
 
+PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
 
 def prepare_weights(name: str, spec: Mapping, weights_out: Path, card_out: Path, size: int, accuracy=None) -> Network:
-    """Build a network from its source and write its weights and card; returns it.
+    """Build a network from its source and write its weights and card; returns it. Warns of what was assumed.
 
     size: side in pixels of the images it will see; the card's layer shapes are for it.
     Raises InputError as build_network does, and when the network does not run at that size.
     """
     source = find_kind(name, spec).find_source(name, spec) if spec.get("weights") != "random" else "random"
     network = build_network(name, spec)
+    for sentence in network.assumed:
+        logging.warning("model %s: %s", name, sentence)
     source = str(spec.get("loader", "")) if source is None else Path(source).name
     save_model(network, spec, weights_out, card_out, size, source=source, accuracy=accuracy)
     return network
@@ -43,11 +50,9 @@ def save_model(
     source: where the weights come from, for the card. accuracy: a JSON-able value, None if unknown.
     classes: concept numbers of the network's outputs where these are a probe's concepts.
     """
-    from safetensors.torch import save_file
-
     layers = _probe_layers(network, size)
     with atomic_file(weights_out) as partial:
-        save_file(copy_state(network.module), partial)
+        write_safetensors(copy_state(network), partial)
     card = describe_network(network, spec, layers, size) | {
         "source": source,
         "sha256": sha256_file(weights_out),
@@ -79,14 +84,23 @@ def describe_network(network: Network, spec: Mapping, layers: list[Layer], size:
     }
 
 
-def copy_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The module's tensors by name, on the CPU, contiguous, no two sharing memory."""
-    state = module.state_dict()
-    return {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in state.items()
-        if isinstance(value, torch.Tensor)
-    }
+def copy_state(network: Network) -> OrderedDict[str, torch.Tensor]:
+    """The network's tensors by name, on the CPU, contiguous, no two sharing memory; with their modules' versions.
+
+    Raises InputError where one is no plain tensor (quantised, sparse), which the file could not hold.
+    """
+    state = network.module.state_dict()
+    for key, value in list(state.items()):
+        if not isinstance(value, torch.Tensor):
+            del state[key]
+            continue
+        if value.layout != torch.strided or value.is_quantized or type(value) not in PLAIN:
+            raise InputError(
+                f"model {network.name}: {key} is quantised, sparse or of a special class ({type(value).__name__});"
+                " give the network in plain float32 tensors"
+            )
+        state[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return state
 
 
 def _probe_layers(network: Network, size: int) -> list[Layer]:

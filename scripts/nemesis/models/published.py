@@ -1,6 +1,8 @@
 """Published networks: those of torchvision, VGG16 on Places365, ResNet50 on ImageNet."""
 
 import difflib
+import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +11,9 @@ import torch
 from nemesis.errors import InputError
 from nemesis.files import sha256_file
 from nemesis.models.network import Network
+from nemesis.models.preprocessing import Published, choose_preprocessing, list_published
+from nemesis.models.weights import rename_keys
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGENET_CLASSES = 1000
 PLACES365_CLASSES = 365
 VGG_CLASSIFIER = {"fc6": "0", "fc7": "3", "fc8": "6", "fc8a": "6"}
@@ -21,18 +23,17 @@ def make_torchvision(name: str, spec: Mapping, state: dict) -> Network:
     """Any classification network of torchvision, spec["arch"], without trained weights.
 
     The number of classes is spec["num_classes"], else read from the weights' last layer, else torchvision's.
-    Mean and std are ImageNet's unless the spec gives them. VGGs get the aliases of name_vgg_layers.
+    Mean and std: see choose_preprocessing. VGGs get the aliases of name_vgg_layers.
     """
-    from torchvision import models
-
     arch = _check_arch(name, spec)
     given = spec.get("num_classes")
-    module = models.get_model(arch, weights=None, **({"num_classes": int(given)} if given else {}))
+    options = _find_options(arch, state)
+    module = _build(arch, options | ({"num_classes": int(given)} if given else {}))
     found = None if given else _count_classes(module, state)
     if found:
-        module = models.get_model(arch, weights=None, num_classes=found)
-    mean, std = spec.get("mean", IMAGENET_MEAN), spec.get("std", IMAGENET_STD)
-    return Network(name, module, tuple(mean), tuple(std), name_vgg_layers(module))
+        module = _build(arch, options | {"num_classes": found})
+    images = choose_preprocessing(name, spec, _list_files(name, spec))
+    return Network(name, module, images.mean, images.std, name_vgg_layers(module), images.assumed)
 
 
 def make_vgg16_places365(name: str, spec: Mapping, state: dict) -> Network:
@@ -81,6 +82,23 @@ def rename_research_names(module: torch.nn.Module, state: dict) -> dict:
     return renamed
 
 
+def rename_old_names(module: torch.nn.Module, state: dict) -> dict:
+    """A state as the module's own hooks take it; other names stay.
+
+    DenseNet: published files say norm.1 and conv.2 inside dense layers, torchvision's network norm1 and conv2.
+    MNASNet: refuses a state without a version; its first version had other sizes, and no other names.
+    """
+    from torchvision.models import DenseNet, MNASNet
+
+    if isinstance(module, DenseNet):
+        return rename_keys(state, lambda key: re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)", r"\1\2", key))
+    if isinstance(module, MNASNet) and not getattr(state, "_metadata", None):
+        state, stem = rename_keys(state, str), state.get("layers.0.weight")
+        is_old = stem is not None and stem.shape != module.layers[0].weight.shape
+        state._metadata = OrderedDict({"": {"version": 1 if is_old else 2}})
+    return state
+
+
 def find_source(name: str, spec: Mapping) -> Path:
     """File spec["weights"]; InputError says how to get it when it is not there.
 
@@ -92,7 +110,7 @@ def find_source(name: str, spec: Mapping) -> Path:
     path = Path(spec["weights"])
     if not path.is_file():
         raise InputError(f"model {name}: no weight file {path}{_hint(name, spec)}")
-    if path.name in _torchvision_names(name, spec):
+    if path.name in {published.file for published in _list_files(name, spec)}:
         digits = path.stem.rpartition("-")[2]
         if not sha256_file(path).startswith(digits):
             raise InputError(f"model {name}: {path} is damaged: its sha256 is not {digits}...{_hint(name, spec)}")
@@ -102,8 +120,8 @@ def find_source(name: str, spec: Mapping) -> Path:
 def _hint(name: str, spec: Mapping) -> str:
     if spec.get("kind") != "torchvision":
         return "; `weights: download` fetches it"
-    addresses = _torchvision_addresses(_check_arch(name, spec))
-    return f"; fetch it from {addresses[0]}" if addresses else ""
+    files = _list_files(name, spec)
+    return f"; fetch it from {files[0].address}" if files else ""
 
 
 def _check_arch(name: str, spec: Mapping) -> str:
@@ -111,29 +129,38 @@ def _check_arch(name: str, spec: Mapping) -> str:
 
     arch = str(spec.get("arch", ""))
     known = models.list_models(module=models)
-    if arch not in known:
-        near = ", ".join(difflib.get_close_matches(arch, known, n=4)) or "resnet50, vgg16, densenet121"
-        raise InputError(f"model {name}: torchvision has no arch '{arch[:80]}'; near: {near}")
-    return arch
+    if arch in known:
+        return arch
+    if arch.startswith("quantized_"):
+        plain = arch.removeprefix("quantized_")
+        raise InputError(
+            f"model {name}: {arch} computes with 8-bit integers and has no gradients; use arch: {plain} and its weights"
+        )
+    if arch in models.list_models():
+        raise InputError(f"model {name}: {arch} is no classifier of images; give its backbone with kind: file")
+    near = ", ".join(difflib.get_close_matches(arch, known, n=4)) or "resnet50, vgg16, densenet121"
+    raise InputError(f"model {name}: torchvision has no arch '{arch[:80]}'; near: {near}")
 
 
-def _torchvision_names(name: str, spec: Mapping) -> set[str]:
-    """Names of the files that torchvision publishes for a network."""
+def _list_files(name: str, spec: Mapping) -> list[Published]:
+    """The files that torchvision publishes for a network."""
     if spec.get("kind") == "vgg16_places365":
-        return set()
-    arch = "resnet50" if spec.get("kind") == "resnet50_imagenet" else _check_arch(name, spec)
-    return {address.rpartition("/")[2] for address in _torchvision_addresses(arch)}
+        return []
+    return list_published("resnet50" if spec.get("kind") == "resnet50_imagenet" else _check_arch(name, spec))
 
 
-def _torchvision_addresses(arch: str) -> list[str]:
-    """Where torchvision publishes weights of an architecture, the best first."""
+def _find_options(arch: str, state: dict) -> dict:
+    """Of inception_v3 and googlenet: no slow drawing of weights; auxiliary heads only where the weights have them."""
+    head = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}.get(arch)
+    if head is None:
+        return {}
+    return {"init_weights": False, "aux_logits": not state or any(key.startswith(head) for key in state)}
+
+
+def _build(arch: str, options: dict) -> torch.nn.Module:
     from torchvision import models
 
-    try:
-        weights = models.get_model_weights(arch)
-        return [weights.DEFAULT.url, *(entry.url for entry in weights)]
-    except (ValueError, AttributeError):
-        return []
+    return models.get_model(arch, weights=None, **options)
 
 
 def _count_classes(module: torch.nn.Module, state: dict) -> int | None:

@@ -5,11 +5,13 @@ import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 from nemesis.errors import InputError
 from nemesis.models import efficientnet, published, tinyvgg, user
 from nemesis.models.network import Network
 from nemesis.models.untrained import randomise_weights
-from nemesis.models.weights import insert_weights, load_weights
+from nemesis.models.weights import insert_weights, read_weights, unwrap_names
 
 State = dict  # tensor by name
 
@@ -32,7 +34,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "efficientnet_lite0": Kind(efficientnet.make_network, efficientnet.find_source, efficientnet.rename_published),
     "tinyvgg": Kind(tinyvgg.make_network, tinyvgg.find_source),
-    "torchvision": Kind(published.make_torchvision, published.find_source),
+    "torchvision": Kind(published.make_torchvision, published.find_source, published.rename_old_names),
     "vgg16_places365": Kind(published.make_vgg16_places365, published.find_source, published.rename_research_names),
     "resnet50_imagenet": Kind(published.make_resnet50, published.find_source),
     "file": Kind(user.make_network, user.find_source),
@@ -49,14 +51,25 @@ def build_network(name: str, spec: Mapping, weights: Path | None = None) -> Netw
     """
     kind = find_kind(name, spec)
     if weights is None and spec.get("weights") == "random":
-        return randomise_weights(kind.make(name, spec, {}), seed=int(spec.get("seed", 0)))
+        return _make_random(kind, name, spec)
     path = kind.find_source(name, spec) if weights is None else Path(weights)
     if path is None:
         return kind.make(name, spec, {})
-    state = load_weights(path)
-    network = kind.make(name, spec, state)
+    file = read_weights(path)
+    network = kind.make(name, spec, unwrap_names(file.state, None, path))
+    state = unwrap_names(file.state, network.module.state_dict(), path)
     insert_weights(network.module, kind.rename(network.module, state), path)
-    return network
+    # A new Network, since loading may have rebuilt parts of the module.
+    return dataclasses.replace(network, assumed=(*network.assumed, *file.notes))
+
+
+def _make_random(kind: Kind, name: str, spec: Mapping) -> Network:
+    """What randomise_weights does not draw (tokens, tables of positions) comes from the seed, too."""
+    seed = int(spec.get("seed", 0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = kind.make(name, spec, {})
+    return randomise_weights(network, seed)
 
 
 def find_kind(name: str, spec: Mapping) -> Kind:

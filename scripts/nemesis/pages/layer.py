@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nemesis.dissection.select import select_units
+from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import find_tops
 from nemesis.figures.attacks import read_rows
 from nemesis.figures.milan_tables import read_scores
@@ -55,7 +56,7 @@ def make_units(layer: Layer, units, min_iou: float, name: str) -> pd.DataFrame:
     files = layer.files
     table = pd.read_csv(files.thresholds)[["unit", "threshold", "dead"]]
     if files.clean:
-        clean = pd.read_csv(files.clean, keep_default_na=False, na_values={"iou": [""]})
+        clean = read_table(files.clean)
         table = table.merge(clean[["unit", *LABELS]], on="unit")
         table = table[table["unit"].isin(select_units(units, clean, min_iou, layer.seed, name))]
         table["margin"] = table["iou"] - pd.to_numeric(table["iou_2"], errors="coerce")
@@ -63,7 +64,7 @@ def make_units(layer: Layer, units, min_iou: float, name: str) -> pd.DataFrame:
     if files.minimum:
         table["minimum_epsilon"] = table["unit"].map(read_rows(files.minimum[0]).set_index("unit")["minimum_epsilon"])
     if files.descriptions:
-        found = pd.read_csv(files.descriptions[0], keep_default_na=False).set_index("unit")["description"]
+        found = read_table(files.descriptions[0]).set_index("unit")["description"]
         table["description"] = table["unit"].map(found)
     if files.null_scores:
         table["null_f1"] = table["unit"].map(read_scores(files.null_scores[0]).groupby("unit")["f1"].mean())

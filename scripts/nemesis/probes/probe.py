@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from nemesis.files import atomic_file
+from nemesis.files import atomic_file, choose_quoting
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
 from nemesis.probes.regions import Regions, find_regions, id_type
 from nemesis.probes.remarks import name_some
@@ -192,8 +192,9 @@ def write_arrays(group, rows: Rows, decode):
 
 def write_concepts(path, concepts=(), frequency=(), coverage=()):
     """Write a concepts.csv: a row a broden.Concept, with frequency and coverage looked up by its number."""
+    quoting = choose_quoting(concept.name for concept in concepts)
     with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
         writer.writerow(["number", "name", "category", "frequency", "coverage"])
         for concept in sorted(concepts, key=lambda concept: concept.number):
             number = concept.number
