@@ -27,7 +27,9 @@ def collect_poisoned_exemplars(
 
     A unit with fewer images than a number gets one row with all of them (attack.cut_counts).
 
-    row_maps: the store that attack.write_row_maps made. Columns: count (images used), control (0 designed, 1 noise), target_unit (-1 = none). Others: see exemplars.collect_exemplars.
+    A unit with fewer images than a number gets one row with all of them (attack.cut_counts). row_maps: the store
+    that attack.write_row_maps made. Columns: count (images used), control (0 designed, 1 noise), target_unit
+    (-1 = none). Others: see exemplars.collect_exemplars.
     """
     changes: list[Changed] = []
     columns: dict[str, list[int]] = {"count": [], "control": [], "target_unit": []}
