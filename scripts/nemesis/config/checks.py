@@ -4,7 +4,7 @@ from nemesis.config.entries import has_masks
 from nemesis.config.paths import check_braces, expand_paths
 from nemesis.config.schema import apply_schema, suggest
 from nemesis.errors import InputError
-from nemesis.sources import find_source
+from nemesis.sources import find_source, list_versions
 
 TAKEN = ("downloads", "figures", "milan", "models", "probes", "report", "tables")  # below results/
 
@@ -19,6 +19,7 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
     check_braces(config, where)
     _check_names(config, where)
     _check_experiments(config, where)
+    _check_versions(config, where)
     _check_models(config, where)
     _check_folder_probes(config, where)
     _check_designed(config, where)
@@ -52,6 +53,19 @@ def _check_experiments(config: dict, where: str):
             )
 
 
+def _check_versions(config: dict, where: str):
+    """A version of Broden needs a row in the table of sources."""
+    known = list_versions("broden")
+    versions = {f"downloads: key '{name}'": name for name in config["downloads"]}
+    versions |= {f"probes.{name}.version": p["version"] for name, p in config["probes"].items() if "version" in p}
+    for place, version in versions.items():
+        if version not in known:
+            raise InputError(
+                f"{where}: {place}: there is no version '{version}' of Broden{suggest(version, known)};"
+                f" known are {', '.join(known)}"
+            )
+
+
 def _check_models(config: dict, where: str):
     """`weights: download` needs a row in the table of sources, `seed` weights that are drawn."""
     models = {f"models.{name}": model for name, model in config["models"].items()}
@@ -60,9 +74,7 @@ def _check_models(config: dict, where: str):
     for place, model in models.items():
         weights = model.get("weights")
         if weights == "download" and (model is encoder or find_source(model["kind"]) is None):
-            what = (
-                "an encoder's weights are not fetched" if model is encoder else "no weights of this kind are published"
-            )
+            what = "those of an encoder are not fetched" if model is encoder else "none of this kind are published"
             raise InputError(f"{where}: {place}.weights: {what}; give the path of a file")
         if "seed" in model and weights != "random":
             raise InputError(f"{where}: {place}.seed: only `weights: random` is drawn with it; leave it out")
