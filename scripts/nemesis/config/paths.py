@@ -24,12 +24,12 @@ def expand_paths(config: dict):
 
 
 def check_braces(config: dict, where: str):
-    """Raise InputError where a path has braces: in inputs of rules they stand for wildcards."""
+    """Raise InputError where the path of a rule's input has brackets that Snakemake fills in."""
     for holder, key, place in _find_paths(config, INPUTS):
-        if "{" in holder[key] or "}" in holder[key]:
+        if set("{}<>") & set(holder[key]):
             raise InputError(
-                f"{where}: {place}: {holder[key]}: braces are not possible in a path, as Snakemake takes them for"
-                " wildcards; rename it, or make a link to it"
+                f"{where}: {place}: {holder[key]}: braces, {{}} or <>, are not possible in this path, as Snakemake"
+                " fills them in; rename it, or make a link to it"
             )
 
 
