@@ -9,13 +9,19 @@ import yaml
 
 from nemesis.errors import InputError
 
+# For JSON 1e3 is an integer; a seed or a number of steps must be one for Python as well.
+_DRAFT = jsonschema.Draft202012Validator
+VALIDATOR = jsonschema.validators.extend(
+    _DRAFT, type_checker=_DRAFT.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+)
+
 
 def apply_schema(config: dict, schema_path, where: str) -> dict:
     """A copy of `config` with every default filled in; InputError names the first bad key."""
     schema = yaml.safe_load(Path(schema_path).read_text())
     config = copy.deepcopy(config)
     check_names(config, where)
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(config), key=_order)
+    errors = sorted(VALIDATOR(schema).iter_errors(config), key=_order)
     if errors:
         raise InputError(f"{where}: {_explain(_deepest(errors[0]))}")
     _fill_defaults(config, schema, schema)
@@ -102,7 +108,10 @@ def _hint(error) -> str:
         return "; nothing stands there: give a value, or leave the key out"
     if "string" in types:
         return "" if isinstance(value, str | list | dict) else _quote(value)
-    if isinstance(value, str) and {"integer", "number"} & set([types] if isinstance(types, str) else types):
+    types = {types} if isinstance(types, str) else set(types)
+    if isinstance(value, float) and types == {"integer"} and value.is_integer():
+        return f"; write {value:.0f}"
+    if isinstance(value, str) and types & {"integer", "number"}:
         return _unquote(value)
     return ""
 
