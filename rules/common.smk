@@ -13,6 +13,7 @@ from nemesis.config import (
     list_exemplar_designs,
     list_extractions,
     list_noises,
+    read_config,
     wants_gpu,
 )
 from nemesis.errors import InputError
@@ -22,8 +23,12 @@ from nemesis.locks import clear_dead_lock
 from nemesis.provenance import code_hash as hash_imports
 from nemesis.resources import grow, if_streamed
 
+files = list(workflow.config_settings.configfiles) or ["config.yaml"]
+where = ", ".join(map(str, files))
 try:
-    where = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
+    # Snakemake took the last of two equal keys; jobs of this run have the same files.
+    for file in files if workflow.is_main_process else []:
+        read_config(file)
     config = check_config(
         config, Path(workflow.basedir) / "schemas" / "config.schema.yaml", where
     )

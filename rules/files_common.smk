@@ -13,7 +13,7 @@ def find_probe_index(wildcards):
 
 def if_there(path):
     """A file or folder of the user's; without it there are dry runs only."""
-    return str(path) if Path(path).exists() else []
+    return str(Path(path)) if Path(path).exists() else []
 
 
 def find_model_files(wildcards):
@@ -22,7 +22,11 @@ def find_model_files(wildcards):
     if spec.get("weights") == "download":
         return weights_path(spec["kind"])
     files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
-    return [path for path in files if path and path != "random" and Path(path).exists()]
+    return [
+        if_there(path)
+        for path in files
+        if path not in ("", None, "random") and if_there(path)
+    ]
 
 
 def weights_path(kind):

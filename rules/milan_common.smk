@@ -73,7 +73,7 @@ def find_pairs():
     """What the threshold is calibrated on: the user's labelled pairs, or described regions."""
     threshold = MILAN["threshold"]
     if isinstance(threshold, dict):
-        return threshold["pairs"]
+        return if_there(threshold["pairs"])
     if threshold == "calibrated":
         return find_captioner_data(None)["descriptions"]
     return []

@@ -54,10 +54,15 @@ def read_script(text: str):
     return json.loads(f"[{inside}]")[1]
 
 
-def make_report(folder: Path, units: int = 7, labelled: bool = True, layers=("conv<1>",), figure: bool = True) -> Made:
-    """Make the inputs of the report of one network's layers and the report itself below a folder."""
+def make_report(
+    folder: Path, units: int = 7, labelled: bool = True, layers=("conv<1>",), figure: bool = True, remarks=None
+) -> Made:
+    """Make the inputs of the report of one network's layers and the report itself below a folder.
+
+    `remarks` are what was assumed of the network and the notes of the probe; None: stores of old, which have none.
+    """
     results = folder / "results"
-    make_probe(results / "probe.zarr")
+    make_probe(results / "probe.zarr", {} if remarks is None else {"notes": remarks})
     place = {"probe": "scenes", "model": "net #1", "layer": layers[0]}
     folders, first = [], None
     for number, layer in enumerate(layers):
@@ -74,7 +79,7 @@ def make_report(folder: Path, units: int = 7, labelled: bool = True, layers=("co
         probes={"scenes": results / "probe.zarr"},
         tables=["labels"],
         figures=["figure_2a"],
-        cards={"net #1": make_card(folder)},
+        cards={"net #1": make_card(folder, {} if remarks is None else {"assumed": remarks})},
         config=f"probes: {HOSTILE}",
         storage="lossless",
         seed=SEED,
@@ -90,10 +95,10 @@ def design(eps: int) -> dict:
     return {"method": "pgd", "eps": eps, "mode": "untargeted", "masks": "segmentation"}
 
 
-def make_probe(path: Path):
+def make_probe(path: Path, attrs: dict):
     pixels = np.random.default_rng(1).integers(0, 256, (IMAGES, 3, SIDE, SIDE), np.uint8)
     rows = unlabelled_rows([f"{number}.png" for number in range(IMAGES)], (SIDE, SIDE))
-    with write_store(path, categories=["object", "part"]) as group:
+    with write_store(path, categories=["object", "part"], **attrs) as group:
         write_arrays(
             group,
             rows,
@@ -215,7 +220,7 @@ def make_tables(results: Path, figure: bool):
         )
 
 
-def make_card(folder: Path) -> Path:
+def make_card(folder: Path, more: dict) -> Path:
     path = folder / "card.json"
-    path.write_text(json.dumps({"kind": "file", "source": HOSTILE, "sha256": "0" * 64}))
+    path.write_text(json.dumps({"kind": "file", "source": HOSTILE, "sha256": "0" * 64} | more))
     return path

@@ -376,9 +376,9 @@ def test_every_absent_file_is_listed(tmp_path):
     [
         (
             with_change("models", "lite", "weights", value="download"),
-            "models.lite.weights: no weights of kind efficientnet_lite0 are published",
+            "models.lite.weights: 'download' is not one of random (Left out, the packaged weights",
         ),
-        (with_change("models", "lite", "weights", value=3), "models.lite.weights: 3 is not of type string"),
+        (with_change("models", "lite", "weights", value=3), "models.lite.weights: '3' is not one of random"),
         (
             with_photos(SEEN, milan=MILAN | {"probes": ["photo"]}),
             "milan.probes: no experiment has probe 'photo'; did you mean 'photos'?; they have photos, scenes",

@@ -15,7 +15,8 @@ from nemesis.corruption.poisoned import open_poison, write_poison
 from nemesis.corruption.rows import random_images
 from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.errors import InputError
-from nemesis.milan.attack import choose_pairs, limit_counts, plan_exemplars, write_row_maps
+from nemesis.milan.attack import Described, choose_pairs, cut_counts, limit_counts, plan_exemplars, write_row_maps
+from nemesis.milan.poisoned import collect_poisoned_exemplars
 from nemesis.milan.predictions import COLUMNS, make_check, predict_poisoned
 from nemesis.milan.units import choose_units
 from nemesis.models.network import LayerReader
@@ -95,6 +96,12 @@ def test_every_plan_has_images_once_and_ranks_without_gaps(values, images, targe
 def test_counts_end_with_the_whole_budget():
     assert limit_counts([25, 50, 100], 60) == [25, 50, 60]
     assert limit_counts([], 7) == [7]
+
+
+def test_a_unit_has_each_count_once():
+    assert cut_counts([25, 50, 100, 60], 60) == [25, 50, 60]
+    assert cut_counts([25, 50], 3) == cut_counts([3, 50], 3) == [3]
+    assert cut_counts([0, 2], 3) == [0, 2]  # the images that there are are no count of their own
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +190,26 @@ def test_predictions_are_those_of_a_loop(tiny, poisoned):
             images[number] = poison.stored(slice(row, row + 1), clean[number : number + 1], "lossless")[0]
         assert line.top1_changed == (top(images) != top(clean)).sum()
         assert line.accuracy == pytest.approx(right(images)) and line.clean_accuracy == pytest.approx(right(clean))
+
+
+def test_a_unit_with_few_images_has_each_count_once(tiny, poisoned, tmp_path):
+    maps, levels, poison = poisoned
+    layer = Described("2", tiny.probe, maps, "cpu", np.array([0, 3]), levels)
+    with tiny_reader(pad_to=5) as reader:
+        write_row_maps(tmp_path / "rows.zarr", poison, reader, LAYER, tiny.probe, np.float16, "lossless", 0, 5, ())
+    network = tiny_network()
+    object.__setattr__(network, "module", network.module[:3])
+    table = predict_poisoned(poison, LayerReader(network, ["2"], "cpu"), tiny.probe, "lossless", [1, 2, 3, 4, 5, 9], 3)
+    own = [len(poison.rows_of(task)) for task in range(2)]
+    expected = [(unit, count) for unit, images in zip((0, 3), own, strict=True) for count in range(1, images + 1)]
+    assert own[0] <= 4 and list(zip(table["unit"], table["count"], strict=True)) == expected
+    found = collect_poisoned_exemplars(
+        layer, poison, open_store(tmp_path / "rows.zarr"), [1, 2, 3, 4, 5, 9], "lossless", 0, 2, 0.5, 8
+    )
+    rows = list(
+        zip(found.columns["control"].tolist(), found.unit.tolist(), found.columns["count"].tolist(), strict=True)
+    )
+    assert sorted(rows) == sorted((control, *row) for control in (0, 1) for row in expected)
 
 
 class Folder:

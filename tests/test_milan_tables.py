@@ -191,6 +191,27 @@ def test_a_unit_with_fewer_images_than_asked_for(attacked):
     assert (last["count"], last["f1"]) == (14, 0.7)
 
 
+def test_a_unit_with_fewer_images_than_a_smaller_number(attacked):
+    """It stands once in the files and in Figure 5, and counts once in every line of Table 3, with all it has."""
+    before = table_3(gather(attacked)).to_dict("records")
+    for path in (attacked.designed[0], attacked.predictions[0]):
+        rows = pd.read_csv(path)
+        few = (rows["unit"] == 2) & (rows["count"] == 10)
+        rows.loc[few, "count"] = 4
+        write_csv(rows[few | (rows["unit"] != 2)], path)
+    found = gather(attacked)
+    lines = table_3(found).to_dict("records")
+    assert [(line["count"], line["units"]) for line in lines[:2]] == [(10, 3), (20, 3)]
+    assert [line["images"] for line in lines[:2]] == [pytest.approx(8), pytest.approx(44 / 3)]
+    assert_mean(lines[1], "f1", [0.3, 0.5, 1])  # its only row has 1
+    assert_mean(lines[1], "noise_f1", [1, 0.6, 1])
+    assert repr(lines[2:]) == repr(before[2:])
+    part = figure_5(found)
+    part = part[part["mode"] == "untargeted"]
+    assert part.groupby("unit")["count"].apply(list).to_dict() == {0: [10, 20], 1: [10, 20], 2: [4]}
+    assert part["f1"].notna().all()
+
+
 def test_figure_5(attacked):
     lines = figure_5(gather(attacked))
     assert len(lines) == 2 * 3 * 2

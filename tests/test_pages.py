@@ -216,3 +216,16 @@ def test_tables_for_readers_and_papers(tmp_path):
     text = (tmp_path / "t.tex").read_text()
     assert r"a\_b & iou \\" in text and r"x\textbar{}y \& 50\% & 0.123 \\" in text and "% a note" in text
     assert to_markdown(table[:0]).count("\n") == 2 and r"\toprule" in to_latex(table[:0])
+
+
+def test_what_was_assumed_stands_on_the_page_where_there_is_any(made, tmp_path):
+    plain = (made.report / "index.html").read_text()
+    assert "What was assumed" not in plain
+    for number, (remarks, lines) in enumerate((([], 0), (["2 images & 1 mask", HOSTILE], 4))):
+        page = (make_report(tmp_path / str(number), remarks=remarks).report / "index.html").read_text()
+        part = page.partition("<h3>What was assumed</h3>")[2].partition("</ul>")[0]
+        assert part.count("<li>") == lines and HOSTILE not in page
+        if not lines:
+            assert page == plain
+    assert "<li>probe <b>scenes</b>: 2 images &amp; 1 mask</li>" in part
+    assert "<li>network <b>net #1</b>: 2 images &amp; 1 mask</li>" in part

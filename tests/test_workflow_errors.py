@@ -40,6 +40,10 @@ CONFIGS = {
         {"probes": {"drawn": {"kind": "broden", "path": "data/nowhere"}}},
         ["probes.drawn.path: data/nowhere has no index.csv"],
     ),
+    "unknown kind of model": (
+        {"models": CONFIG["models"] | {"lite": {"kind": "efficientnet_lite1"}}},
+        ["models.lite.kind: 'efficientnet_lite1' is not one of", "did you mean 'efficientnet_lite0'?"],
+    ),
 }
 
 
@@ -49,6 +53,18 @@ def test_bad_config(tmp_path, workflow, case):
     place = new_place(tmp_path, workflow, **changes)
     assert_refused(place.run(), str(tmp_path / "config.yaml"), *parts)
     assert not place.exists("results")
+
+
+def test_several_files_and_keys_of_the_call(tmp_path, workflow):
+    """The files of a call and its keys are one config; each file is read strictly."""
+    place = new_place(tmp_path / "it's 100% {odd} #1", workflow)
+    other = place.folder / "other one.yaml"
+    call = ("--dry-run", "--quiet", "rules", "--configfile", place.folder / "config.yaml", other)
+    other.write_text("noise: {std: [0.1]}\nmodels: {vgg: {epochs: 3}}\n")
+    assert place.run(*call, "--config", "seed=1", "device=cpu").code == 0
+    assert_refused(place.run(*call, "--config", "seed=1e3"), "seed: 1000.0 is not of type integer", "write 1000")
+    other.write_text("noise: {std: [0.1]}\nthreads: 2\nnoise: {}\n")
+    assert_refused(place.run(*call), "other one.yaml: line 3: 'noise' stands there already, in line 1; keep one")
 
 
 def cut(path):
@@ -116,7 +132,7 @@ def test_bad_probe(bad_probes, name):
     assert {re.split("[/:] *", line)[1] for line in ended.complaints} == set(PROBES)
 
 
-# Models: a loader whose weights are not a number, a kind that there is not, a layer that there is not.
+# Models: a loader whose weights are not a number, an architecture that there is not, a layer that there is not.
 LOADER = """
 import torch
 
@@ -133,7 +149,7 @@ def bad_models(finished, tmp_path_factory):
     (place.folder / "broken.py").write_text(LOADER)
     models = copy.deepcopy(CONFIG["models"])
     models["broken"] = {"kind": "file", "loader": "broken.py:load", "mean": [0.5] * 3, "std": [0.5] * 3}
-    models["odd"] = {"kind": "efficientnet_lite1"}
+    models["odd"] = {"kind": "torchvision", "arch": "resnet19", "weights": "random"}
     wanted = {"broken": "0", "odd": "blocks.2", "lite": "blocks.99"}
     experiments = [{"probe": "drawn", "model": model, "layers": [layer]} for model, layer in wanted.items()]
     place.configure(models=models, experiments=experiments, designed=None, extraction=None)
@@ -144,10 +160,10 @@ def bad_models(finished, tmp_path_factory):
     ("start", "parts"),
     [
         ("layer 0, unit 2, image minibroden/000000.png: ", ["is NaN or infinite"]),
-        ("model odd: unknown kind 'efficientnet_lite1'", ["did you mean efficientnet_lite0?", "tinyvgg"]),
+        ("model odd: torchvision has no arch 'resnet19'", ["near: resnet1"]),
         ("model lite has no layer 'blocks.99'", ["it has stem", "blocks.2", "blocks.15"]),
     ],
-    ids=["activations are not numbers", "unknown kind", "unknown layer"],
+    ids=["activations are not numbers", "unknown architecture", "unknown layer"],
 )
 def test_bad_model(bad_models, start, parts):
     place, ended = bad_models
@@ -289,7 +305,7 @@ ATTACKS = {
         {"targets": [{"category": "object", "name": "unicorn"}]},
         ["designed.targets: the probe has no concept object 'unicorn'"],
     ),
-    "less than an image": ({"max_fraction": 0.01}, ["designed.max_fraction: 0.01 of 24 images is none; raise it"]),
+    "less than an image": ({"max_fraction": 0.01}, ["designed.max_fraction: 0.01 of the images is none; raise it"]),
 }
 
 

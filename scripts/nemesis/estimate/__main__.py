@@ -7,9 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import yaml
-
-from nemesis.config import check_config, list_extractions, wants_gpu
+from nemesis.config import check_config, list_extractions, read_config, wants_gpu
 from nemesis.errors import InputError
 from nemesis.estimate.jobs import ROOT, count_families, count_jobs
 
@@ -44,19 +42,6 @@ def describe(path: Path, wanted: str = "") -> list[str]:
         sites = find_sites(config, device)
         jobs = count_families(planned.result(), list_extractions(config))
     return show_estimate(estimate(config, sites, jobs, rates), rates, str(path))
-
-
-def read_config(path: Path) -> dict:
-    """A config as it was written; InputError when it cannot be read."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no YAML file ({' '.join(str(error).split())})") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds no keys; expected a config like config.yaml")
-    return found
 
 
 if __name__ == "__main__":

@@ -112,11 +112,11 @@ def table_1(scores: MilanScores) -> pd.DataFrame:
 def table_3(scores: MilanScores) -> pd.DataFrame:
     """One line a (layer, design, number of poisoned images): the same, beside noise of that size on the same images.
 
-    `count` is the number of images asked for, `images` the mean of what there was; `drop` is by how
-    much the mean F1-BERT lies below that under the noise.
+    `count` is the number of images asked for, `images` the mean of what there was; a unit with fewer images counts
+    with all of them. `drop` is by how much the mean F1-BERT lies below that under the noise.
     """
     lines = []
-    for keys, rows in number_steps(scores.designed).groupby([*PLACE, *DESIGN, "step"], sort=False):
+    for keys, rows in carry_counts(number_steps(scores.designed)).groupby([*PLACE, *DESIGN, "step"], sort=False):
         line = dict(zip([*PLACE, *DESIGN], keys[:-1], strict=True))
         attacked, noisy = (rows[rows["control"] == control] for control in (0, 1))
         line |= {"count": int(rows["count"].max()), "images": attacked["count"].mean(), "units": count_units(attacked)}
@@ -174,9 +174,25 @@ def number_steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Add `step`: the place of a row's count among those of its unit; rows sorted by design and step."""
     keys = [name for name in (*PLACE, *DESIGN, "control", "unit", "target_unit") if name in rows]
     step = rows.sort_values("count", kind="stable").groupby(keys, sort=False).cumcount()
+    return _sort_steps(rows.assign(step=step.reindex(rows.index)))
+
+
+def carry_counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows (that have a `step`), and the last one of a unit with fewer steps than others of its design again."""
+    last = last_counts(rows)
+    most = last.groupby([*PLACE, *DESIGN])["step"].transform("max")
+    steps = range(1, int(most.max()) + 1 if len(last) else 0)
+    carried = [last[(last["step"] < step) & (step <= most)].assign(step=step) for step in steps]
+    return _sort_steps(pd.concat([rows, *carried], ignore_index=True))
+
+
+def _sort_steps(rows: pd.DataFrame) -> pd.DataFrame:
     design = rows.groupby([*PLACE, *DESIGN], sort=False).ngroup()
-    found = rows.assign(step=step.reindex(rows.index), design=design)
-    return found.sort_values(["design", "step"], kind="stable", ignore_index=True).drop(columns="design")
+    return (
+        rows.assign(design=design)
+        .sort_values(["design", "step"], kind="stable", ignore_index=True)
+        .drop(columns="design")
+    )
 
 
 def last_counts(rows: pd.DataFrame) -> pd.DataFrame:

@@ -142,4 +142,9 @@ def write_row_maps(path, poison: Poison, reader, layer: str, probe, dtype, stora
 
 def limit_counts(counts, images: int) -> list[int]:
     """The numbers of poisoned images at which the outcome is read off, ascending, `images` the last."""
-    return sorted({min(int(count), images) for count in [*counts, images]})
+    return cut_counts([*counts, images], images)
+
+
+def cut_counts(counts, images: int) -> list[int]:
+    """The different ones of some numbers, ascending, cut to the `images` that a unit has."""
+    return sorted({min(int(count), images) for count in counts})

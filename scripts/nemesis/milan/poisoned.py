@@ -6,7 +6,7 @@ import numpy as np
 
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.rows import Corrupt, poisoned_images, random_images
-from nemesis.milan.attack import DESIGNED, RANDOM, Described
+from nemesis.milan.attack import DESIGNED, RANDOM, Described, cut_counts
 from nemesis.milan.exemplars import Changed, Exemplars, Normalisation, change_exemplars
 from nemesis.stores import read
 
@@ -25,8 +25,11 @@ def collect_poisoned_exemplars(
 ) -> Exemplars:
     """A row for every attacked unit and number of `counts`, then as many under bernoulli noise on the same images.
 
-    row_maps: the store that attack.write_row_maps made. Columns: count (images used: as many as asked for, or all
-    there are), control (0 designed, 1 noise), target_unit (-1 = none). Others: see exemplars.collect_exemplars.
+    A unit with fewer images than a number gets one row with all of them (attack.cut_counts).
+
+    A unit with fewer images than a number gets one row with all of them (attack.cut_counts). row_maps: the store
+    that attack.write_row_maps made. Columns: count (images used), control (0 designed, 1 noise), target_unit
+    (-1 = none). Others: see exemplars.collect_exemplars.
     """
     changes: list[Changed] = []
     columns: dict[str, list[int]] = {"count": [], "control": [], "target_unit": []}
@@ -40,8 +43,7 @@ def collect_poisoned_exemplars(
         for control, name, corrupt in sources:
             maps = read(row_maps[name], span)
             load = partial(_load, layer.probe, poison, rows, corrupt)
-            for asked in counts:
-                count = min(asked, len(rows))
+            for count in cut_counts(counts, len(rows)):
                 used = poison.rank[rows] < count
                 changes.append(Changed(task.unit, poison.image[rows][used], maps[used], load))
                 for column, value in zip(columns, (count, control, task.target_unit), strict=True):

@@ -8,6 +8,7 @@ import pandas as pd
 from nemesis.corruption.classes import contains_class, top_classes
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.rows import poisoned_images
+from nemesis.milan.attack import cut_counts
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 
@@ -32,7 +33,7 @@ def predict_poisoned(
     poison: Poison, reader, probe, storage: str, counts: list[int], batch: int, check: Check | None = None
 ) -> pd.DataFrame:
     """One row a unit and number of `counts`: the probe of `n_images` with its `count` most influential images
-    poisoned, fewer than asked for where the unit has no more.
+    poisoned. A unit with fewer images than a number gets one row with all of them (attack.cut_counts).
 
     `top1_changed`: images whose most likely class changed; empty for a network that ends without
     classes. `check` says which predictions are right; the accuracies are over all images, empty without it.
@@ -49,9 +50,9 @@ def predict_poisoned(
         rows = poison.rows_of(index)
         numbers = poison.image[rows]
         found = None if clean is None else top_classes(reader, _poisoned(poison, probe, rows, storage, batch))
-        for count in counts:
+        for count in cut_counts(counts, len(rows)):
             used = poison.rank[rows] < count
-            line = [task.unit, int(used.sum()), probe.count, None, None, None]
+            line = [task.unit, count, probe.count, None, None, None]
             if clean is not None:
                 line[3] = int((clean[np.searchsorted(wanted, numbers)] != found)[used].sum())
             if right is not None:

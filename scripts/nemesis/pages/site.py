@@ -73,6 +73,7 @@ def write_site(site: Site, index, folder, headline):
             tables=tables,
             probes=[_describe_probe(name, open_probe(path)) for name, path in site.probes.items()],
             models=[_describe_model(name, path) for name, path in site.cards.items()],
+            remarks=_list_remarks(site),
             config=site.config,
             seed=site.seed,
         )
@@ -161,3 +162,11 @@ def _describe_probe(name: str, probe: Probe) -> dict:
 def _describe_model(name: str, card: Path) -> dict:
     found = json.loads(Path(card).read_text(encoding="utf-8"))
     return {"name": name, "kind": found["kind"], "source": found.get("source", ""), "sha256": found.get("sha256", "")}
+
+
+def _list_remarks(site: Site) -> list[dict]:
+    """What was assumed of a network, and what is remarkable about a probe; old stores say neither."""
+    found = [("probe", name, open_probe(path).store.attrs.get("notes", [])) for name, path in site.probes.items()]
+    for name, path in site.cards.items():
+        found.append(("network", name, json.loads(Path(path).read_text(encoding="utf-8")).get("assumed", [])))
+    return [{"what": what, "name": name, "text": text} for what, name, texts in found for text in texts]
