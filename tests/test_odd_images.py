@@ -218,6 +218,16 @@ def test_files_are_counted_and_the_first_is_named(tmp_path):
     ]
 
 
+def test_a_class_without_images_is_named(tmp_path):
+    for name in ("ant", "bee"):
+        (tmp_path / "f" / name).mkdir(parents=True)
+    PICTURE.save(tmp_path / "f/bee/0.png")
+    prepare_folder(tmp_path / "f", tmp_path / "p.zarr", tmp_path / "c.csv", size=SIDE)
+    probe = open_probe(tmp_path / "p.zarr")
+    assert probe.class_names == ["bee"]
+    assert probe.store.attrs["notes"] == ["folders without an image, which are no classes: 1 (ant)"]
+
+
 def test_odd_names(tmp_path):
     names = sorted(
         ["a b.png", 'it\'s "q".png', "{x}.png", "ü 猫.png", "new\nline.png", "%d&_|<.png", "a,b;c.png", " .png"]

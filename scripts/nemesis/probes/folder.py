@@ -75,6 +75,8 @@ def read_folder(root, max_images: int | None = None, remarks: Remarks | None = N
         remarks.say(f"left out {len(listing.others)} files that are no images: {kinds}")
     names = listing.images
     class_names = sorted({class_of(name) for name in names} - {None})
+    if class_names and (bare := _list_folders(root) - set(class_names)):
+        remarks.say(f"folders without an image, which are no classes: {len(bare)} ({name_some(sorted(bare))})")
     if class_names and (loose := [name for name in names if class_of(name) is None]):
         remarks.say(f"images in no class's folder, which have no class: {len(loose)} ({name_some(loose)})")
     if max_images and max_images < len(names):
@@ -82,6 +84,11 @@ def read_folder(root, max_images: int | None = None, remarks: Remarks | None = N
         names = tuple(names[index * len(names) // max_images] for index in range(max_images))
     numbers = {None: NO_CLASS} | {name: number for number, name in enumerate(class_names)}
     return ImageFolder(Path(root), names, tuple(numbers[class_of(name)] for name in names), tuple(class_names))
+
+
+def _list_folders(root) -> set[str]:
+    """The folders in a folder, without hidden ones."""
+    return {entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")}
 
 
 def default_resize(size: int) -> int:
