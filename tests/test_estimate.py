@@ -248,7 +248,7 @@ class TestCost:
         assert "probe drawn: 100 images" in text
 
 
-class TestRates:
+class TestRateFiles:
     HEADER = "device,stage,units,height,width,value,unit,basis,name,date\n"
 
     def test_a_file_of_one_gpu_comes_first(self, tmp_path):
