@@ -1,0 +1,103 @@
+"""The library on a device that is not the processor: nothing mixes the two, and the numbers are the processor's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from designed_layer import LAYER, tiny_network
+from device_runs import (
+    Case,
+    count_collateral,
+    count_streamed,
+    dissect,
+    extract,
+    find_smallest,
+    open_layer,
+    poison,
+    read_all,
+    show_again,
+)
+from pretend_device import DEVICE, MixedDevices, pretend_device
+
+from nemesis.dissection.stored import open_maps
+
+
+@pytest.fixture
+def both(tiny, tmp_path):
+    """both(work) gives what work(case) gives on the processor, and on the pretended device."""
+    case = Case(tiny.probe, tiny.concepts, tiny_network, LAYER, tmp_path)
+
+    def run(work):
+        here = work(case.on("cpu"))
+        with pretend_device():
+            return here, work(case.on(str(DEVICE)))
+
+    return run
+
+
+class TestThePretence:
+    def test_mixing_is_found(self):
+        with pretend_device():
+            there = torch.ones(2, 3).to(DEVICE)
+            assert there.device == DEVICE and (2 * there).device == DEVICE
+            with pytest.raises(MixedDevices, match="add"):
+                there + torch.ones(2, 3)
+            with pytest.raises(MixedDevices, match="index"):
+                torch.ones(4)[torch.tensor([0, 1], device=DEVICE)]
+            with pytest.raises(MixedDevices, match="numpy"):
+                there.numpy()
+            with pytest.raises(MixedDevices, match="embedding"):
+                torch.nn.Embedding(3, 2).to(DEVICE)(torch.tensor([1]))
+
+    def test_what_cuda_takes_is_taken(self):
+        with pretend_device():
+            there = torch.ones(4, device=DEVICE)
+            assert (there + torch.tensor(2.0)).tolist() == [3] * 4
+            assert there[torch.tensor([0, 1])].device == DEVICE
+            here = torch.zeros(4)
+            here[:2] = there[:2]
+            assert here.tolist() == [1, 1, 0, 0] and there.cpu().numpy().sum() == 4
+
+
+def test_extraction(both):
+    here, there = both(lambda case: read_all(open_maps(extract(case))))
+    np.testing.assert_array_equal(here, there)
+
+
+def test_dissection_counted_on_the_device(both):
+    here, there = both(lambda case: dissect(case, open_maps(extract(case)), replicates=2))
+    assert len(here) == len(there) == 3
+    for (_, iou, table), (_, other, found) in zip(here, there, strict=True):
+        np.testing.assert_array_equal(iou, other)
+        pd.testing.assert_frame_equal(table, found)
+
+
+def test_streamed_dissection(both):
+    here, there = both(count_streamed)
+    np.testing.assert_array_equal(here[0][1], there[0][1])
+
+
+@pytest.mark.parametrize("objective", ["equation7", "published", "soft_iou"])
+def test_attack_and_what_follows(both, objective):
+    def work(case):
+        layer = open_layer(case)
+        stored = poison(case, layer, objective=objective)
+        found, again = show_again(case, layer, stored)
+        return stored.store["delta"][...], found.maps, found.measures, again.numbers
+
+    here, there = both(work)
+    assert np.abs(here[0]).max() == 8
+    np.testing.assert_array_equal(here[0], there[0])
+    np.testing.assert_array_equal(here[1], there[1])
+    assert all(np.allclose(here[2][name], there[2][name]) for name in here[2])
+    np.testing.assert_array_equal(here[3], there[3])
+
+
+def test_minimum_epsilon_and_collateral(both):
+    def work(case):
+        layer = open_layer(case)
+        return find_smallest(case, layer), count_collateral(case, layer, poison(case, layer))
+
+    here, there = both(work)
+    for table, found in zip(here, there, strict=True):
+        pd.testing.assert_frame_equal(table, found)
