@@ -10,6 +10,7 @@ is said about speed, memory or rounding on a GPU.
 """
 
 import contextlib
+from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,15 +67,27 @@ class _Factories(TorchDispatchMode):
 @contextlib.contextmanager
 def pretend_device():
     """There is such a device inside the block."""
-    swaps, lifts = torch.__future__.get_swap_module_params_on_conversion(), torch._C._only_lift_cpu_tensors()
-    torch.__future__.set_swap_module_params_on_conversion(True)  # parameters become Pretended whole
+    lifts, move = torch._C._only_lift_cpu_tensors(), torch.nn.Module._apply
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(values, device) makes it here and moves it
     try:
-        with _Factories():
+        with mock.patch.object(torch.nn.Module, "_apply", _move_whole(move)), _Factories():
             yield
     finally:
-        torch.__future__.set_swap_module_params_on_conversion(swaps)
         torch._C._set_only_lift_cpu_tensors(lifts)
+
+
+def _move_whole(move):
+    """Module.to for which parameters become Pretended whole, and not their data alone."""
+
+    def apply(module, *arguments, **options):
+        before = torch.__future__.get_swap_module_params_on_conversion()
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            return move(module, *arguments, **options)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(before)
+
+    return apply
 
 
 def _run(function, args, kwargs):
@@ -82,6 +95,8 @@ def _run(function, args, kwargs):
     tensors = [value for value in given if isinstance(value, torch.Tensor)]
     devices = [value for value in given if isinstance(value, torch.device)]  # where a result is wanted
     there = devices[0].type == DEVICE.type if devices else _result_device(function, args, tensors)
+    if there and any(isinstance(value, torch.Generator) for value in given):  # it can only be the processor's
+        raise MixedDevices(f"{function}: a generator of the processor beside tensors on the device")
     plain_args, plain_kwargs = tree_map(_hold, (args, kwargs))
     found = function(*plain_args, **plain_kwargs)
     written = {id(_hold(value)): value for value in tensors if isinstance(value, Pretended)}

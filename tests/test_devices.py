@@ -1,5 +1,7 @@
 """The library on a device that is not the processor: nothing mixes the two, and the numbers are the processor's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,8 +20,17 @@ from device_runs import (
     show_again,
 )
 from pretend_device import DEVICE, MixedDevices, pretend_device
+from slow_milan import draw_captioner
+from test_milan_describe import exemplars_of
+from test_milan_lessons import COURSE, make_lessons
+from test_milan_lessons import SETTINGS as LESSONS
 
 from nemesis.dissection.stored import open_maps
+from nemesis.milan.describe import describe
+from nemesis.milan.encoder import Encoder
+from nemesis.milan.lessons import train_captioner
+from nemesis.models import network
+from nemesis.scoring.bleu import corpus_bleu
 
 
 @pytest.fixture
@@ -101,3 +112,36 @@ def test_minimum_epsilon_and_collateral(both):
     here, there = both(work)
     for table, found in zip(here, there, strict=True):
         pd.testing.assert_frame_equal(table, found)
+
+
+def describe_rows(device, **search):
+    """Captions of some rows by a drawn captioner on a device."""
+    captioner = draw_captioner(features=4 + 5, words=7)
+    encoder = Encoder(tiny_network(), ["0", LAYER], device, batch=3)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+    exemplars = exemplars_of(pictures, rng.integers(0, 6, (5, 3)), rng.random((5, 3, 1, 32, 32)) < 0.5)
+    return describe(exemplars, captioner, encoder, **search)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "published"),
+    [("greedy", False), ("sample", False), ("sample", True), ("rerank", False), ("rerank", True)],
+)
+def test_descriptions(strategy, published, monkeypatch):
+    monkeypatch.setattr(network, "_share_memory", lambda *_: True)  # a pretended tensor has none to compare
+    here = describe_rows("cpu", strategy=strategy, published=published, seed=4)
+    with pretend_device():
+        there = describe_rows(str(DEVICE), strategy=strategy, published=published, seed=4)
+    pd.testing.assert_frame_equal(here, there)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_training_a_captioner(published):
+    course = replace(COURSE, decoder=replace(COURSE.decoder, epochs=2), language=replace(COURSE.language, epochs=2))
+    arguments = (make_lessons(), {}, LESSONS, corpus_bleu, course, 1)
+    here = train_captioner(*arguments, published=published)
+    with pretend_device():
+        there = train_captioner(*arguments, str(DEVICE), published=published)
+    pd.testing.assert_frame_equal(here.held_out, there.held_out)
+    assert here.facts == there.facts
