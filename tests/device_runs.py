@@ -19,9 +19,10 @@ from nemesis.corruption.minimum import find_minimum
 from nemesis.corruption.plan import Plan, plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import Poison, open_poison, write_poison
-from nemesis.corruption.redissect import redissect
-from nemesis.corruption.rows import change_of, poisoned_images, show_rows
+from nemesis.corruption.redissect import Redissected, redissect
+from nemesis.corruption.rows import Shown, change_of, poisoned_images, show_rows
 from nemesis.corruption.targets import Task
+from nemesis.corruption.versions import Change
 from nemesis.dissection.again import Recipe, Rerun, rerun_probe
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.extract import ImageSource, extract_activations
@@ -119,39 +120,58 @@ def choose(layer: Layer, units: int = 4) -> list[Task]:
     ]
 
 
-def plan_attack(layer: Layer, tasks=None, objective: str = "equation7") -> tuple[Subject, Plan]:
-    tasks = choose(layer) if tasks is None else tasks
+def plan_attack(layer: Layer, fraction: float = 0.5, objective: str = "equation7") -> tuple[Subject, Plan]:
+    """An attack on some units, on at most this share of the images."""
+    tasks = choose(layer)
     survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, layer.device, "segmentation")
-    plan = plan_rows(tasks, survey, 0.5, layer=layer.name)
+    plan = plan_rows(tasks, survey, fraction, layer=layer.name)
     return Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", objective), plan
 
 
-def poison(case: Case, layer: Layer, name: str = "poison", objective: str = "equation7", steps: int = STEPS) -> Poison:
+def poison(case: Case, layer: Layer, name: str = "poison", objective: str = "equation7") -> Poison:
     """Attack and store."""
-    subject, plan = plan_attack(layer, objective=objective)
-    path = case.folder / f"{name}.zarr"
     with case.reader(pad=False) as reader:
-        attacked = attack_rows(UnitPGD(reader, layer.name, steps), plan, subject, np.full(len(plan), EPS), case.batch)
-        write_poison(path, plan, case.probe.size, EPS, attacked, True, 4)
+        return write_attack(case, *plan_attack(layer, objective=objective), UnitPGD(reader, layer.name, STEPS), name)
+
+
+def write_attack(case: Case, subject: Subject, plan: Plan, attack, name: str = "poison") -> Poison:
+    """Let an attack, inside its reader's `with` block, work, and store what it makes."""
+    path = case.folder / f"{name}.zarr"
+    attacked = attack_rows(attack, plan, subject, np.full(len(plan), EPS), case.batch)
+    write_poison(path, plan, case.probe.size, EPS, attacked, False, 16)
     return open_poison(path)
 
 
-@contextlib.contextmanager
-def shown(case: Case, poison: Poison):
+def show(case: Case, poison: Poison) -> Shown:
     """The maps and measures of all poisoned images."""
     rows = slice(0, len(poison.image))
     with case.reader() as reader:
         arguments = (reader, case.layer, poison, rows, case.probe, poisoned_images(poison, "lossless"))
-        yield show_rows(*arguments, np.float16, case.batch)
+        return show_rows(*arguments, np.float16, case.batch)
 
 
-def show_again(case: Case, layer: Layer, poison: Poison, device=None):
-    """Show the poisoned images and dissect the units again, counting on the case's device or another."""
-    with shown(case, poison) as found:
-        changes = [change_of(poison, found, 0, task) for task in range(len(poison.tasks))]
-    device = torch.device(device or case.device)
-    again = redissect(changes, layer.maps, layer.probe, layer.concepts, layer.areas, device, SETTINGS)
-    return found, again
+def list_changes(poison: Poison, found: Shown) -> list[Change]:
+    return [change_of(poison, found, 0, task) for task in range(len(poison.tasks))]
+
+
+def redissect_on(device, layer: Layer, changes: list[Change]) -> Redissected:
+    """Dissect the units again, counting on a device."""
+    arguments = (layer.maps, layer.probe, layer.concepts, layer.areas)
+    return redissect(changes, *arguments, torch.device(device), SETTINGS)
+
+
+@contextlib.contextmanager
+def precision(tf32: bool):
+    """TF32 or float32 in convolutions and products on CUDA: the settings of torch 2.9 and later, which do not warn."""
+    parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [part.fp32_precision for part in parts]
+    try:
+        for part in parts:
+            part.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.fp32_precision = value
 
 
 def find_smallest(case: Case, layer: Layer) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The library on a device that is not the processor: nothing mixes the two, and the numbers are the processor's."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,13 @@ from device_runs import (
     dissect,
     extract,
     find_smallest,
+    list_changes,
     open_layer,
     poison,
+    precision,
     read_all,
-    show_again,
+    redissect_on,
+    show,
 )
 from pretend_device import DEVICE, MixedDevices, pretend_device
 from slow_milan import draw_captioner
@@ -93,7 +97,8 @@ def test_attack_and_what_follows(both, objective):
     def work(case):
         layer = open_layer(case)
         stored = poison(case, layer, objective=objective)
-        found, again = show_again(case, layer, stored)
+        found = show(case, stored)
+        again = redissect_on(case.device, layer, list_changes(stored, found))
         return stored.store["delta"][...], found.maps, found.measures, again.numbers
 
     here, there = both(work)
@@ -145,3 +150,15 @@ def test_training_a_captioner(published):
         there = train_captioner(*arguments, str(DEVICE), published=published)
     pd.testing.assert_frame_equal(here.held_out, there.held_out)
     assert here.facts == there.facts
+
+
+def test_precision_is_set_without_a_warning_and_put_back():
+    """As `make gpu` sets it, and its tests."""
+    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for tf32, word in ((True, "tf32"), (False, "ieee")):
+            with precision(tf32):
+                assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == word
+                torch.ones(2, 2) @ torch.ones(2, 2)
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == before
