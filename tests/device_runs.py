@@ -163,7 +163,8 @@ def redissect_on(device, layer: Layer, changes: list[Change]) -> Redissected:
 @contextlib.contextmanager
 def precision(tf32: bool):
     """TF32 or float32 in convolutions and products on CUDA: the settings of torch 2.9 and later, which do not warn."""
-    parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    parts = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    parts += [part for part in [torch.backends.cudnn.rnn] if hasattr(part, "fp32_precision")]  # as the convolutions
     before = [part.fp32_precision for part in parts]
     try:
         for part in parts:

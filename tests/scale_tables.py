@@ -252,5 +252,8 @@ def _of(rows: list[dict], stage: str, layer: str) -> list[dict]:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        keep_rates(Path(sys.argv[1]))
+        try:
+            keep_rates(Path(sys.argv[1]))
+        except ValueError as error:
+            sys.exit(str(error))
     write_documents()
