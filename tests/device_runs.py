@@ -4,6 +4,9 @@ Nothing is imported that a machine without the development packages lacks.
 """
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +37,20 @@ from nemesis.probes.probe import Probe
 
 SETTINGS = {"quantile": 0.01, "threshold": "exact", "iou": "published", "min_iou": 0.0, "null_replicates": 3}
 STEPS, EPS, SEED = 5, 8.0, 3
+
+
+def draw_scenes(folder: Path, images: int, size: int):
+    """Draw minibroden in a process of its own: it forks, which a process that uses CUDA and threads had better not."""
+    call = "import sys; from nemesis.probes.minibroden import make_minibroden as make; "
+    call += "make(sys.argv[1], images=int(sys.argv[2]), size=int(sys.argv[3]))"
+    command = [sys.executable, "-c", call, folder, images, size]
+    scripts = Path(__file__).resolve().parents[1] / "scripts"
+    subprocess.run(list(map(str, command)), check=True, env=os.environ | {"PYTHONPATH": _before(scripts)})
+
+
+def _before(folder: Path) -> str:
+    """PYTHONPATH with a folder before what it has."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from device_runs import (
     SETTINGS,
     Case,
     dissect,
+    draw_scenes,
     extract,
     list_changes,
     open_layer,
@@ -40,7 +41,6 @@ from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader
-from nemesis.probes.minibroden import make_minibroden
 from nemesis.probes.probe import open_probe, prepare_probe
 from nemesis.stores import blocks
 
@@ -85,7 +85,7 @@ class Bench:
         place = self.folder / f"probe-{images}"
         if not place.exists():
             if not (self.folder / "scenes").exists():
-                make_minibroden(self.folder / "scenes", images=self.size.drawn, size=self.size.side)
+                draw_scenes(self.folder / "scenes", self.size.drawn, self.size.side)
             source = repeat_rows(self.folder / "scenes", self.folder / f"rows-{images}", images)
             prepare_probe(source, place / "probe.zarr", place / "concepts.csv")
         probe = open_probe(place / "probe.zarr")

@@ -15,6 +15,7 @@ from device_runs import (
     Case,
     count_streamed,
     dissect,
+    draw_scenes,
     extract,
     find_smallest,
     list_changes,
@@ -40,7 +41,6 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader, run_to_layers
 from nemesis.models.registry import build_network
-from nemesis.probes.minibroden import make_minibroden
 from nemesis.probes.probe import open_probe, prepare_probe
 
 DEVICE = os.environ.get("NEMESIS_GPU_TESTS", "cuda")
@@ -51,8 +51,8 @@ pytestmark = [
     pytest.mark.skipif(HERE and DEVICE != "cpu", reason="no CUDA device: torch.cuda.is_available() is false"),
 ]
 IMAGES, SIDE, LAYER = 24, 64, "layer2"
-# Both run in float32, in another order of summation: a part in 10^5 of the largest value, after some 15 layers.
-CLOSE = 1e-4
+# Both run in float32, in another order of summation, and cuDNN may take Winograd's convolutions, which lose some bits.
+CLOSE = 5e-4  # of the largest value, after some 15 layers
 FLOAT16 = 2**-10  # a step of a stored value
 
 
@@ -68,7 +68,7 @@ def build_vgg():
 def case(tmp_path_factory):
     """A layer of a ResNet18 with random weights on drawn scenes, on the device."""
     folder = tmp_path_factory.mktemp("gpu")
-    make_minibroden(folder / "scenes", images=IMAGES, size=SIDE)
+    draw_scenes(folder / "scenes", IMAGES, SIDE)
     prepare_probe(folder / "scenes", folder / "probe.zarr", folder / "concepts.csv")
     probe = open_probe(folder / "probe.zarr")
     return Case(probe, load_concepts(folder / "concepts.csv", probe), build_resnet, LAYER, folder).on(DEVICE)
@@ -242,7 +242,8 @@ class TestAttack:
                 attack = UnitPGD(reader, LAYER, 1)
                 gradients.append(attack.find_gradient(images.to(device), objective).cpu())
         here, there = gradients
-        assert distance(there, here) < 1e-3
+        # On average: where two cells are nearly the largest of a pool, either may carry the gradient.
+        assert (there - here).abs().mean() < 1e-3 * here.abs().mean()
         assert (here.sign() == there.sign()).float().mean() > 0.99
 
     @pytest.mark.parametrize("objective", ["equation7", "published", "soft_iou"])
