@@ -5,8 +5,11 @@ BIN := .venv/bin
 ARGS ?=
 CONFIG ?= config.yaml
 RATES ?=
+FROM ?= bench/gpu
+WHEELS ?= bench/wheels
+PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64 manylinux1_x86_64
 
-.PHONY: demo test bench estimate scale screenshots lint format clean lock
+.PHONY: demo test bench estimate scale gpu gpu-rates gpu-wheels screenshots lint format clean lock
 
 demo: .venv/ready ## set up, then run the main job on the embedded default
 	$(BIN)/snakemake --cores $(CORES) --quiet rules $(ARGS)
@@ -19,11 +22,21 @@ bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes
 	PYTHONPATH=scripts $(BIN)/python tests/bench_designed.py
 	PYTHONPATH=scripts $(BIN)/python tests/bench_milan.py
 
-estimate: .venv/ready ## what CONFIG=... will cost: jobs, hours, disk and memory; RATES=h100: on such a GPU
+estimate: .venv/ready ## what CONFIG=... will cost: jobs, hours, disk and memory; RATES=h100 or RATES=FILE.csv: on such a GPU
 	@PYTHONPATH=scripts $(BIN)/python -m nemesis.estimate $(CONFIG) $(RATES)
 
 scale: .venv/ready ## measure rates at the paper's scale; rewrites docs/scale.* and the rates of `make estimate`
 	PYTHONPATH=scripts $(BIN)/python tests/bench_scale.py $(ARGS)
+
+gpu: .venv/ready ## tests and rates on a GPU, in bench/gpu; in small on the processor where there is none
+	$(BIN)/python tests/bench_gpu.py $(ARGS)
+
+gpu-rates: .venv/ready ## keep what `make gpu` measured in FROM=... for docs/scale.md and `make estimate`
+	PYTHONPATH=scripts $(BIN)/python tests/scale_tables.py $(FROM)
+
+gpu-wheels: ## a folder WHEELS=... of what tests/bench_gpu.py needs beside torch, for Python 3.12 without a registry
+	$(PYTHON) -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+		$(PLATFORMS:%=--platform %) -d $(WHEELS) -r tests/gpu_requirements.txt
 
 screenshots: .venv/ready ## pictures of the report for the README; needs Chromium and a finished `make demo`
 	PYTHONPATH=tests $(BIN)/python tests/screenshots.py results/report/index.html docs

@@ -19,8 +19,9 @@ import tempfile
 from pathlib import Path
 
 from scale_data import Place
+from scale_rates import MEASUREMENTS
 from scale_stages import measure
-from scale_tables import MEASUREMENTS, write_documents
+from scale_tables import write_documents
 
 from nemesis.arithmetic import fix_products
 

@@ -1,41 +1,47 @@
-"""From what `make scale` measured (docs/scale.csv) to the rates of `make estimate` and the tables of docs/scale.md."""
+"""From what `make scale` measured (docs/scale.csv) to the rates of `make estimate` and the tables of docs/scale.md.
+
+`python tests/scale_tables.py FOLDER` first keeps the rates that `make gpu` left in a folder: see docs/gpu_rates.csv.
+"""
 
 import csv
 import re
+import shutil
+import sys
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import torch
 from scale_data import LAYERS, SIDE
+from scale_rates import (
+    A100_BYTES,
+    A100_FLOPS,
+    A100_TRAINING,
+    FLAT,
+    GPU_RATES,
+    MEASUREMENTS,
+    SHARE_BYTES,
+    SHARE_FLOPS,
+    derive_rates,
+    largest,
+    layers_of,
+    measure_vgg16,
+    rate,
+    read_gpu_rates,
+    read_measurements,
+)
 
 from nemesis.config import check_config
 from nemesis.devices import choose_batch
 from nemesis.estimate import rates as rate_table
 from nemesis.estimate.cost import find_sites
-from nemesis.estimate.networks import LayerWork, build_meta, measure_layers
+from nemesis.estimate.networks import build_meta, measure_layers
 from nemesis.estimate.rates import load_rates
 from nemesis.estimate.work import Prices, Site, attack_bytes, forward_bytes, list_work
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASUREMENTS, DOCUMENT = ROOT / "docs" / "scale.csv", ROOT / "docs" / "scale.md"
+DOCUMENT = ROOT / "docs" / "scale.md"
 HOST_LIMIT, DEVICE_LIMIT, HOURS_LIMIT = 16e9, 11e9, 24
 MAPS = ("store", "read_maps", "thresholds", "tally", "runs_2", "runs_10", "redissect", "survey")
-PRICED = {"store": "store", "thresholds": "thresholds", "tally": "tally", "redissect": "redissect", "survey": "survey"}
-FLAT = ("decode", "noise", "poison_row", "show_row", "measure_row", "copy_row")
-MEMORY = {
-    "extract": "extract",
-    "thresholds": "thresholds",
-    "runs_10": "tally",
-    "redissect": "redissect",
-    "attack": "attack",
-}
-# What an H100-class GPU (SXM) is taken to sustain: shares of its published peaks. The same shares of an A100's
-# (156 TFLOP/s, 2.0 TB/s) are checked against a published rate below.
-H100_FLOPS, H100_BYTES = 494e12, 3.35e12
-A100_FLOPS, A100_BYTES, A100_TRAINING = 156e12, 2.04e12, 938
-SHARE_FLOPS, SHARE_BYTES = 0.25, 0.75
-MEASURE_TRAFFIC, MEASURE_FLOPS = 40 * 3 * SIDE**2 * 4, 2 * 12 * 2 * 42 * SIDE**2  # of an image: see show_measure
-H100_FLOAT32 = 67e12
 HOURS = {
     "held": "GPU hours held",
     "network": "in the network",
@@ -44,7 +50,6 @@ HOURS = {
     "alone": "of one core alone",
     "elsewhere": "core hours without a GPU",
 }
-H100 = f"{SHARE_FLOPS:.0%} of 494 TFLOP/s (TF32) and {SHARE_BYTES:.0%} of 3.35 TB/s"
 GRID = {
     "device": "cuda",
     "probes": {"broden": {"kind": "download", "version": "broden1_224"}},
@@ -69,103 +74,11 @@ def write_documents(measurements: Path = MEASUREMENTS, rates: Path = rate_table.
     document.write_text(fill(document.read_text(), tables(rows, rates)))
 
 
-def read_measurements(path: Path = MEASUREMENTS) -> list[dict]:
-    numbers = ("images", "amount", "seconds", "cpu_seconds", "peak_mb", "device_mb")
-    with open(path, newline="", encoding="utf-8") as stream:
-        return [row | {name: float(row[name]) for name in numbers} for row in csv.DictReader(stream)]
-
-
-# --- rates ----------------------------------------------------------------------------------------
-
-
-def derive_rates(rows: list[dict]) -> list[dict]:
-    """Rows of rates.csv: the largest number of images of each stage and layer counts."""
-    about = {"device": rows[0]["device"], "basis": "measured", "name": rows[0]["name"], "date": rows[0]["date"]}
-    found = []
-
-    def add(stage, value, unit, layer="", **other):
-        units, height, width = LAYERS.get(layer, (0, 0, 0))
-        shape = {"units": units, "height": height, "width": width}
-        found.append({"stage": stage, "value": f"{value:.4g}", "unit": unit} | shape | about | other)
-
-    last = largest(rows)
-    for stage, name in PRICED.items():
-        for layer in layers_of(rows, stage):
-            add(name, rate(last[stage, layer]), "unit-images/s", layer)
-    for layer in layers_of(rows, "runs_10"):
-        for name, seconds in split_runs(last, layer).items():
-            add(name, last["runs_10", layer]["amount"] / seconds, "unit-images/s", layer)
-    for stage in FLAT:
-        add(stage, rate(next(row for (name, _), row in last.items() if name == stage)), "images/s")
-    add("start", last["start", ""]["seconds"], "s a job")
-    for stage, (flops, traffic) in fit_network(rows).items():
-        add(f"{stage}_flops", flops, "FLOP/s")
-        add(f"{stage}_traffic", traffic, "bytes/s")
-    for stage, name in MEMORY.items():
-        for layer in layers_of(rows, stage):
-            peak = max(row["peak_mb"] for row in rows if (row["stage"], row["layer"]) == (stage, layer))
-            add(f"memory_{name}", peak * 1e6, "bytes", layer)
-    for name in ("start", "decode"):
-        add(f"memory_{name}", last[name, ""]["peak_mb"] * 1e6, "bytes")
-    if about["device"] == "cpu":
-        flops, traffic = SHARE_FLOPS * H100_FLOAT32, SHARE_BYTES * H100_BYTES
-        gpu = {"device": "h100", "basis": "extrapolated", "name": f"H100-class GPU: {H100}", "date": ""}
-        for stage in ("forward", "step"):
-            add(f"{stage}_flops", SHARE_FLOPS * H100_FLOPS, "FLOP/s", **gpu)
-            add(f"{stage}_traffic", SHARE_BYTES * H100_BYTES, "bytes/s", **gpu)
-        add("measure_row", 1 / (MEASURE_TRAFFIC / traffic + MEASURE_FLOPS / flops), "images/s", **gpu)
-    return found
-
-
-def split_runs(last: dict, layer: str) -> dict[str, float]:
-    """Seconds of one more version of a probe (`run`), and of the pass that all of them share (`pass`)."""
-    none, few, many = (last[stage, layer]["seconds"] for stage in ("tally", "runs_2", "runs_10"))
-    run = max((many - few) / 8, 1e-6)
-    return {"pass": max(few - none - 2 * run, 1e-6), "run": run}
-
-
-def fit_network(rows: list[dict]) -> dict[str, tuple[float, float]]:
-    """FLOP/s and bytes/s of a pass, and of a pass and back, from the layers of VGG16: seconds add up."""
-    last = largest(rows)
-    names = layers_of(rows, "forward")
-    work = measure_vgg16(names)
-    host = 1 / rate(last["poison_row", "conv5_3"])
-    passes = {"forward": [1 / rate(last["forward", name]) for name in names]}
-    passes["step"] = [(1 / rate(last["attack", name]) - host) / 2 for name in names]
-    return {stage: _fit([work[name] for name in names], seconds) for stage, seconds in passes.items()}
-
-
-def _fit(work: list[LayerWork], seconds: list[float]) -> tuple[float, float]:
-    """Least squares on relative errors, neither part negative."""
-    parts = np.array([[layer.flops, layer.traffic] for layer in work]) / np.array(seconds)[:, None]
-    both = np.linalg.lstsq(parts, np.ones(len(parts)), rcond=None)[0]
-    if (both > 0).all():
-        return 1 / both[0], 1 / both[1]
-    alone = float((parts[:, 0] @ np.ones(len(parts))) / (parts[:, 0] @ parts[:, 0]))
-    return 1 / alone, 1e15  # memory traffic hides behind the arithmetic
-
-
-def measure_vgg16(names) -> dict[str, LayerWork]:
-    return measure_layers(build_meta("vgg16", {"kind": "vgg16_places365"}), names, (SIDE, SIDE))
-
-
-def largest(rows: list[dict]) -> dict:
-    """The measurement with the most images, by (stage, layer)."""
-    found: dict = {}
-    for row in rows:
-        key = (row["stage"], row["layer"])
-        if key not in found or row["images"] >= found[key]["images"]:
-            found[key] = row
-    return found
-
-
-def layers_of(rows: list[dict], stage: str) -> list[str]:
-    names = {row["layer"] for row in rows if row["stage"] == stage}
-    return [layer for layer in LAYERS if layer in names]
-
-
-def rate(row: dict) -> float:
-    return row["amount"] / row["seconds"]
+def keep_rates(folder: Path, kept: Path = GPU_RATES):
+    """Take over what `make gpu` measured on a GPU; ValueError when there is none."""
+    if not read_gpu_rates(folder / "rates.csv"):
+        raise ValueError(f"{folder} has no rates.csv: `make gpu` writes one where there is a GPU")
+    shutil.copyfile(folder / "rates.csv", kept)
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -178,6 +91,7 @@ def tables(rows: list[dict], rates: Path = rate_table.TABLE) -> dict[str, str]:
     sites = find_sites(config, torch.device("cuda"))
     return {
         "conditions": show_conditions(rows),
+        "sources": show_sources(rates),
         "rates": show_rates(rows),
         "network": show_network(rows),
         "memory": show_memory(rows),
@@ -207,6 +121,18 @@ def show_conditions(rows: list[dict]) -> str:
     return (
         f"Measured on {first['date']}: {first['name']}, one thread, torch {first['torch']}, device {first['device']}."
     )
+
+
+def show_sources(rates: Path) -> str:
+    """Which rates of `make estimate` were measured, and where."""
+    with open(rates, newline="", encoding="utf-8") as stream:
+        found = sorted(csv.DictReader(stream), key=lambda row: (row["device"], row["basis"], row["name"], row["date"]))
+    lines = []
+    for key, rows in groupby(found, key=lambda row: (row["device"], row["basis"], row["name"], row["date"])):
+        stages = [row["stage"] for row in rows]
+        named = ", ".join(dict.fromkeys(stages)) if key[0] != "cpu" else "all stages on the processor, and its passes"
+        lines.append([*key, named])
+    return markdown(["rates of", "basis", "from", "date", "which"], lines)
 
 
 def show_rates(rows: list[dict]) -> str:
@@ -325,4 +251,9 @@ def _of(rows: list[dict], stage: str, layer: str) -> list[dict]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        try:
+            keep_rates(Path(sys.argv[1]))
+        except ValueError as error:
+            sys.exit(str(error))
     write_documents()

@@ -7,17 +7,17 @@ import pytest
 import torch
 from bench_scale import COLUMNS, COUNTS, QUICK, describe_machine, list_measurements, run_apart, run_here, write_rows
 from scale_data import LAYERS
+from scale_rates import derive_gpu_rates, derive_rates, measure_vgg16, read_gpu_rates, read_measurements
 from scale_tables import (
     DEVICE_LIMIT,
     DOCUMENT,
     GRID,
     HOST_LIMIT,
     HOURS_LIMIT,
-    derive_rates,
     fill,
     grid_hours,
     growth,
-    read_measurements,
+    keep_rates,
     tables,
     write_documents,
 )
@@ -85,10 +85,45 @@ def test_a_document_without_markers():
     assert fill("<!-- a -->\nold\n<!-- /a -->\n", {"a": "new"}) == "<!-- a -->\nnew\n<!-- /a -->\n"
 
 
+def write_table(path, rows):
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, rate_table.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def test_rates_are_those_of_the_measurements(measured):
     with open(rate_table.TABLE, newline="") as stream:
         written = list(csv.DictReader(stream))
     assert written == [{name: str(row[name]) for name in rate_table.COLUMNS} for row in derive_rates(measured)]
+
+
+def test_what_a_gpu_did_replaces_what_was_extrapolated(measured, tmp_path):
+    about = {"device": "h100", "name": "NVIDIA H100", "date": "2026-01-01"}
+    work = measure_vgg16(["conv1_2", "conv5_3"])
+    forward = {layer: of.flops / 2e14 + of.traffic / 3e12 for layer, of in work.items()}
+    step = {layer: 2 * (of.flops / 1e14 + of.traffic / 2e12) for layer, of in work.items()}
+    kept = derive_gpu_rates(forward, step, 0.0, about)
+    write_table(tmp_path / "rates.csv", kept)
+    keep_rates(tmp_path, tmp_path / "kept.csv")
+    write_table(tmp_path / "all.csv", derive_rates(measured, read_gpu_rates(tmp_path / "kept.csv")))
+    rates = load_rates("h100", tmp_path / "all.csv")
+    for stage, value in (("forward_flops", 2e14), ("forward_traffic", 3e12), ("step_flops", 1e14)):
+        (row,) = rates.find(stage)
+        assert row.value == pytest.approx(value, rel=1e-3) and row.basis == "measured"
+    assert [row.basis for row in rates.find("measure_row")] == ["extrapolated"]
+    measured_line, extrapolated_line = rates.sources()
+    assert measured_line.startswith("NVIDIA H100 (measured, 2026-01-01): forward_flops")
+    assert extrapolated_line.endswith("(extrapolated): measure_row")
+
+
+def test_rates_of_a_processor_are_not_kept_as_a_gpus(measured, tmp_path):
+    with pytest.raises(ValueError, match=r"has no rates\.csv"):
+        keep_rates(tmp_path, tmp_path / "kept.csv")
+    write_table(tmp_path / "rates.csv", derive_rates(measured, kept=[]))
+    with pytest.raises(ValueError, match="not measured on a GPU"):
+        keep_rates(tmp_path, tmp_path / "kept.csv")
+    assert not (tmp_path / "kept.csv").exists()
 
 
 def test_document_agrees_with_the_measurements(measured):
@@ -130,10 +165,11 @@ def test_the_grid_holds_a_gpu_for_less_than_a_day(grid):
     assert 0 < network < held < HOURS_LIMIT
 
 
-def test_hours_of_the_attack_by_hand(grid):
+def test_hours_of_the_attack_by_hand(grid, measured, tmp_path):
     """One layer's attack, from the published peaks alone."""
     _, sites = grid
-    prices = Prices(load_rates("h100"))
+    write_table(tmp_path / "rates.csv", derive_rates(measured, kept=[]))
+    prices = Prices(load_rates("h100", tmp_path / "rates.csv"))
     layer = sites[0].layers["conv5_3"]
     rows = 50 * 6330 * 3 * 2  # units, a tenth of the images, eps, modes
     seconds = rows * 10 * 2 * (layer.flops / (0.25 * 494e12) + layer.traffic / (0.75 * 3.35e12))

@@ -252,6 +252,37 @@ class TestCost:
         assert "probe drawn: 100 images" in text
 
 
+class TestRateFiles:
+    HEADER = "device,stage,units,height,width,value,unit,basis,name,date\n"
+
+    def test_a_file_of_one_gpu_comes_first(self, tmp_path):
+        path = tmp_path / "rates.csv"
+        path.write_text(f"{self.HEADER}h200,forward_flops,0,0,0,2e14,FLOP/s,measured,NVIDIA H200,2026-01-01\n")
+        rates = load_rates(str(path))
+        assert rates.device == "h200" and rates.flat("forward_flops") == 2e14
+        assert rates.flat("store") == load_rates("cpu").flat("store")
+        assert rates.sources()[0] == "NVIDIA H200 (measured, 2026-01-01): forward_flops"
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (None, "cannot be read"),
+            ("a,b\n1,2\n", "expected the columns device"),
+            (HEADER, "expected the rates of one device"),
+            (f"{HEADER}h200,store,0,0,0,fast,FLOP/s,measured,x,y\n", "expected the columns device"),
+        ],
+    )
+    def test_a_bad_file(self, tmp_path, text, said):
+        if text is not None:
+            (tmp_path / "rates.csv").write_text(text)
+        with pytest.raises(InputError, match=said):
+            load_rates(str(tmp_path / "rates.csv"))
+
+    def test_an_unknown_device(self):
+        with pytest.raises(InputError, match="RATES=abacus: there are no rates of this device; there are cpu, h100"):
+            load_rates("abacus")
+
+
 class TestJobs:
     def test_the_last_table_counts(self):
         table = "Job stats:\njob  count\n---  ----\n"

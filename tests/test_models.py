@@ -331,18 +331,6 @@ def test_first_nonfinite():
     assert first_nonfinite(maps) == (1, 3)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_cuda_device_agrees_with_the_cpu():
-    images, layers = draw_images(4, 128), ["stem", "blocks.10", "blocks.15"]
-    here = run_to_layers(build_network("e", {"kind": "efficientnet_lite0"}), images, layers)
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        there = run_to_layers(build_network("e", {"kind": "efficientnet_lite0"}), images, layers, "cuda")
-    for name in layers:
-        assert there[name].is_cuda
-        torch.testing.assert_close(there[name].cpu(), here[name], rtol=1e-4, atol=1e-3)
-
-
 # ---- weight files ---------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from nemesis.errors import InputError
 PROCESSOR = torch.device("cpu")
 REFERENCE_PIXELS = 224 * 224
 CPU_IMAGES, GPU_IMAGES = 16, 48  # of 224 px
+OUT_OF_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 ATTACK_BYTES = 150e6  # of an image of 224 px while VGG16, the largest known network here, is attacked
 
 
@@ -47,5 +48,8 @@ def scale_bytes(limit: int, device: torch.device) -> int:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Did a network fail because its device, a GPU or the processor, has too little memory for the batch?"""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Did a network fail because its device, a GPU or the processor, has too little memory for the batch?
+
+    cuDNN and cuBLAS, which take memory of their own, say so in words.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

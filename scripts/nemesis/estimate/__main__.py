@@ -1,6 +1,6 @@
 """Print what a config will cost: `python -m nemesis.estimate CONFIG [RATES]` (make estimate).
 
-RATES: whose rates, e.g. h100; default: those of the config's device.
+RATES: whose rates, e.g. h100, or a rates.csv that `make gpu` wrote; default: those of the config's device.
 """
 
 import sys

@@ -9,6 +9,7 @@ from pathlib import Path
 from nemesis.errors import InputError
 
 TABLE = Path(__file__).with_name("rates.csv")
+NETWORK = ("forward_flops", "forward_traffic", "step_flops", "step_traffic", "measure_row")
 COLUMNS = ("device", "stage", "units", "height", "width", "value", "unit", "basis", "name", "date")
 
 
@@ -68,20 +69,51 @@ class Rates:
         rows = sorted(self.find(f"memory_{stage}", "cpu"), key=lambda row: row.values)
         return _interpolate(float(values), [(float(row.values), row.value) for row in rows])
 
-    def name(self) -> str:
-        """Where the device's own rates come from."""
-        row = self.find("forward_flops")[0]
-        return f"{row.name} ({row.basis}{', ' + row.date if row.date else ''})"
+    def sources(self) -> list[str]:
+        """Where the rates of the network come from: one line, or, where they differ, each with its stages."""
+        stages = {stage: self.find(stage)[0] for stage in NETWORK}
+        names = {
+            stage: f"{row.name} ({row.basis}{', ' + row.date if row.date else ''})" for stage, row in stages.items()
+        }
+        if len(set(names.values())) == 1:
+            return [names[NETWORK[0]]]
+        return [
+            f"{name}: {', '.join(stage for stage in NETWORK if names[stage] == name)}"
+            for name in dict.fromkeys(names.values())
+        ]
 
 
 def load_rates(device: str, path: Path = TABLE) -> Rates:
-    """The rates of `cpu`, or of a GPU; InputError lists those that there are."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        rows = tuple(_parse(row) for row in csv.DictReader(stream))
+    """The rates of `cpu`, of a GPU, or of the GPU whose rates `make gpu` wrote to a file (a path that ends in .csv).
+
+    InputError lists those that there are.
+    """
+    rows = _read(path)
+    if device.endswith(".csv"):
+        own = _read(Path(device))
+        names = {row.device for row in own}
+        if len(names) != 1:
+            raise InputError(f"RATES={device}: expected the rates of one device, as `make gpu` writes them")
+        (device,) = names
+        known = {(row.device, row.stage) for row in own}
+        rows = [*own, *(row for row in rows if (row.device, row.stage) not in known)]
     known = list(dict.fromkeys(row.device for row in rows))
     if device not in known:
-        raise InputError(f"RATES={device}: there are no rates of this device; there are {', '.join(known)}")
-    return Rates(device, rows)
+        found = ", ".join(known)
+        raise InputError(
+            f"RATES={device}: there are no rates of this device; there are {found}, or a .csv of `make gpu`"
+        )
+    return Rates(device, tuple(rows))
+
+
+def _read(path: Path) -> list[Rate]:
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return [_parse(row) for row in csv.DictReader(stream)]
+    except OSError as error:
+        raise InputError(f"RATES={path}: cannot be read ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"RATES={path}: expected the columns {', '.join(COLUMNS)}, with numbers") from None
 
 
 def _parse(row: dict) -> Rate:

@@ -24,7 +24,8 @@ def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
     text = [f"{where}: what it will cost from nothing (nothing was downloaded or computed)", "", lines[0], rule]
     text += [*lines[1:-1], rule, lines[-1], ""]
     text += [f"probe {note}" for note in found.notes]
-    text += [f"network rates: {rates.name()}; what runs on the processor: {_host(rates)}"]
+    text += [f"rates of the network: {source}" for source in rates.sources()]
+    text += [f"rates of what runs on the processor: {_host(rates)}"]
     if any(not line.priced for line in found.lines):
         text.append("* only the start of its jobs is counted: no rate of its work was measured")
     text.append(f"GPU h: hours that jobs hold a GPU, {CORES} cores working beside it; CPU h: of one core; network h:")

@@ -192,11 +192,12 @@ def _make_choice(strategy, span: slice, model: Model, length: int, published: bo
         return lambda values, rows, t: strategy[span][rows, t]
     if strategy == "greedy":
         return lambda values, rows, t: values.argmax(dim=1)
+    device = generator.device if generator else "cpu"
     if published:
-        return lambda values, rows, t: torch.multinomial(values.softmax(dim=1), 1, generator=generator)[:, 0]
+        draw = lambda odds: torch.multinomial(odds.to(device), 1, generator=generator).to(odds.device)  # noqa: E731
+        return lambda values, rows, t: draw(values.softmax(dim=1))[:, 0]
     # The exponential race: the smallest of e / p wins with odds p. Drawn row by row, before anything is chosen.
     shape = (span.stop - span.start, length, model.vocabulary.size)
-    device = generator.device if generator else "cpu"
     noise = torch.empty(shape, device=device).exponential_(generator=generator).log_()
     return lambda values, rows, t: (values - noise[rows.to(device), t].to(values.device)).argmax(dim=1)
 

@@ -81,11 +81,13 @@ def train_language(
 
     progress: called after every epoch with ("language model", epoch, mean loss, validation loss).
     """
+    device = model.embedding.weight.device
     inputs, targets = _index_language(vocabulary, texts)
-    held = _index_language(vocabulary, validation) if validation else None
+    held = [ids.to(device) for ids in _index_language(vocabulary, validation)] if validation else None
 
     def loss_of(rows):
-        return language_loss(model, *_crop(vocabulary.pad, inputs[rows], targets[rows]), vocabulary.pad)
+        known = (ids.to(device) for ids in _crop(vocabulary.pad, inputs[rows], targets[rows]))
+        return language_loss(model, *known, vocabulary.pad)
 
     @torch.no_grad()
     def validate() -> float:
@@ -131,6 +133,7 @@ def train_decoder(
     def loss_of(rows):
         units, place = row[rows].unique(return_inverse=True)
         (cropped,) = _crop(vocabulary.pad, targets[rows])
+        place, cropped = place.to(features.device), cropped.to(features.device)
         return decoder_loss(decoder, features[units], place, cropped, vocabulary, recipe.regulariser, published).total
 
     def validate() -> float:
