@@ -6,6 +6,7 @@ without a class token before them). A layout is the order of the letters, e.g. B
 
 import contextlib
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Collection, Iterator
 
@@ -17,6 +18,7 @@ BY_DEFINITION = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)  # BCHW, whateve
 CHANNELS_FIRST = (*BY_DEFINITION, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 MOVED = 0.1  # of an axis' length: where a change at the other end of the image must show, at least
 MIN_PATCHES = 4
+LAYOUTS = "nemesis_layouts"  # their place in the header of a weights.safetensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Output:
 
 class Stop(BaseException):
     """Ends a forward pass from a hook; no Exception, so that a network's own `except` lets it pass."""
+
+
+def read_layouts(weights_path) -> dict[str, Layout]:
+    """How the layers of a weights.safetensors are read, by module path; {} for a file of an older version."""
+    from safetensors import safe_open
+
+    with safe_open(weights_path, "pt") as stored:
+        found = json.loads((stored.metadata() or {}).get(LAYOUTS, "{}"))
+    return {path: Layout(*values) for path, values in found.items()}
 
 
 def survey_outputs(
@@ -69,9 +80,9 @@ def survey_outputs(
     wider = _find_changes(network, shapes, judged, [(height, width + GROWN), (height, 2 * width)], paths is not None)
     found = _judge_outputs(network, shapes, judged, size, taller, wider, paths is not None)
     outputs = {}
-    for path in shapes:
+    for path, shape in shapes.items():
         axes, problem = found.get(path, ("", problems[path]))
-        outputs[path] = Output(shapes[path], Layout(axes, calls[path]) if axes else None, problem)
+        outputs[path] = Output(shape, Layout(axes, calls[path]) if axes else None, problem)
     return outputs, error
 
 
@@ -220,13 +231,23 @@ def _judge_output(output, shape, size, taller: set[int] | None, wider: set[int] 
     if [(shape[axis], output.shape[axis]) for axis in batch] != [(1, 5)]:
         return "", f"and {tuple(output.shape)} for 5 images: no axis is that of the images; choose another layer"
     fits = list(_fitting_axes(shape, batch[0], size, taller or set(), wider or set()))
+    if not fits:
+        return "", _explain(taller, wider)
     if known and "BCHW" in fits:
         return "BCHW", ""
-    if not fits or output.is_meta or (len(fits) == 1 and (taller or wider)):
-        return (fits[0], "") if fits else ("", _explain(len(shape), taller, wider))
-    pooled = [axes for axes in fits if all(shape[axes.index(letter)] == 1 for letter in "HW" if "N" not in axes)]
-    fits = pooled[:1] if len(shape) == 4 and pooled else [axes for axes in fits if _moves_along(output, axes, size)]
-    return (fits[0], "") if len(fits) == 1 else ("", _explain(len(shape), taller, wider))
+    if output.is_meta or (len(fits) == 1 and (taller or wider)):
+        return fits[0], ""
+    return _follow_changes(output, fits, size, thin=bool(taller or wider))
+
+
+def _follow_changes(output, fits: list[str], size, thin: bool) -> tuple[str, str]:
+    """The same for a layer whose size says nothing, from where the places of `draw_places` show in its output."""
+    lengths = {axes: [output.shape[axes.index(letter)] for letter in "HW" if letter in axes] for axes in fits}
+    pooled = [axes for axes in fits if lengths[axes] == [1, 1]]
+    fits = pooled[:1] or [axes for axes in fits if _moves_along(output, axes, size, thin)]
+    if len(fits) == 1:
+        return fits[0], ""
+    return "", "and no axis is seen to follow a change from side to side of the image; choose another layer"
 
 
 def _fitting_axes(shape, batch: int, size, taller: set[int], wider: set[int]) -> Iterator[str]:
@@ -240,16 +261,20 @@ def _fitting_axes(shape, batch: int, size, taller: set[int], wider: set[int]) ->
             yield axes
 
 
-def _moves_along(output: torch.Tensor, axes: str, size) -> bool:
-    """Does what the places of `draw_places` change lie along H and W, were these the axes?"""
+def _moves_along(output: torch.Tensor, axes: str, size, thin: bool) -> bool:
+    """Does what the places of `draw_places` change lie along H and W, were these the axes?
+
+    thin: an axis of length 1, along which nothing can lie, passes (where the size showed that it is one).
+    """
     maps = turn_output(output, Layout(axes), size).float()  # (5, U, h, w)
     change = (maps[1:] - maps[:1]).abs().mean(dim=1)  # (4, h, w)
     rows, columns = (_centre(change.sum(axis)) for axis in (2, 1))
-    along = columns[1] - columns[0], rows[3] - rows[2]
-    across = rows[1] - rows[0], columns[3] - columns[2]
-    return all(length == 1 or (far > MOVED and far > 2 * abs(off)) for length, far, off in zip(
-        (maps.shape[3], maps.shape[2]), along, across, strict=True
-    ))  # fmt: skip
+    passes = [thin and length == 1 for length in maps.shape[2:]]
+    along = rows[3] - rows[2], columns[1] - columns[0]
+    across = columns[3] - columns[2], rows[1] - rows[0]
+    return all(
+        free or (far > MOVED and far > 2 * abs(off)) for free, far, off in zip(passes, along, across, strict=True)
+    )
 
 
 def _centre(change: torch.Tensor) -> list[float]:
@@ -258,14 +283,15 @@ def _centre(change: torch.Tensor) -> list[float]:
     return ((change * places).sum(1) / change.sum(1)).tolist()
 
 
-def _explain(ndim: int, taller: set[int] | None, wider: set[int] | None) -> str:
-    if taller or wider:
-        changed = " and ".join(
-            f"a {word} image changes {f'its axes {sorted(axes)}' if axes else 'none'}"
-            for word, axes in (("taller", taller), ("wider", wider))
-            if axes is not None
-        )
-        return f"and {changed}: no map (U, h, w); choose another layer"
-    if ndim == 3:
-        return "which is no grid of patches with at most a class token before them; choose another layer"
-    return "and which axis holds its units cannot be told; choose another layer"
+def _explain(taller: set[int] | None, wider: set[int] | None) -> str:
+    grid = "no grid of patches with at most a class token before them; choose another layer"
+    if not taller and not wider:
+        return f"which is {grid}"
+    if taller == wider and len(taller) == 1:
+        return f"and its axis {min(taller)} holds places of the image, which are {grid}"
+    changed = [
+        f"a {word} image changes {f'its axes {sorted(axes)}' if axes else 'none'}"
+        for word, axes in (("taller", taller), ("wider", wider))
+        if axes is not None
+    ]
+    return f"and {' and '.join(changed)}: no map (U, h, w); choose another layer"

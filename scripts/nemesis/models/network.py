@@ -57,7 +57,7 @@ class Network:
             raise InputError(f"model {self.name}: cannot be set to evaluation mode: {first_line(error)}") from error
         self.module.requires_grad_(False)
         for part in self.module.modules():
-            if isinstance(getattr(part, "inplace", None), bool):
+            if getattr(part, "inplace", None) is True and not isinstance(part, torch.jit.ScriptModule):
                 part.inplace = False
 
 
@@ -288,13 +288,18 @@ def learn_layouts(network: Network, names: Iterable[str], size: tuple[int, int])
     return dataclasses.replace(network, layouts={**network.layouts, **found})
 
 
-def describe_failure(network: Network, size: tuple[int, int], error: Exception) -> str:
-    """One line for a network that does not run on images of `size` (H, W), with the size that it takes."""
-    line = f"model {network.name}: does not run on a 3 x {size[0]} x {size[1]} image: {first_line(error)}"
+def describe_failure(
+    network: Network, size: tuple[int, int], error: Exception, of: str = "", remedy: str = "use a probe of that size"
+) -> str:
+    """One line for a network that does not run on images of `size` (H, W), with the size that it takes.
+
+    of: what has that size, e.g. " of probe streets". remedy: what to do about it.
+    """
+    line = f"model {network.name}: does not run on a 3 x {size[0]} x {size[1]} image{of}: {first_line(error)}"
     for side in USUAL_SIZES:
         images = draw_images(network, 1, side, side)
         if (side, side) != size and trace(network.module, images, [], lambda path, output: None) is None:
-            return f"{line}; it takes {side} x {side} px: use a probe of that size"
+            return f"{line}; it takes {side} x {side} px: {remedy}"
     return line
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nemesis.errors import InputError
 from nemesis.models import efficientnet, published, tinyvgg, user
+from nemesis.models.layouts import read_layouts
 from nemesis.models.network import Network
 from nemesis.models.untrained import randomise_weights
 from nemesis.models.weights import insert_weights, load_weights
@@ -56,7 +57,7 @@ def build_network(name: str, spec: Mapping, weights: Path | None = None) -> Netw
     state = load_weights(path)
     network = kind.make(name, spec, state)
     insert_weights(network.module, kind.rename(network.module, state), path)
-    return network
+    return network if weights is None else dataclasses.replace(network, layouts=read_layouts(path))
 
 
 def find_kind(name: str, spec: Mapping) -> Kind:
