@@ -6,12 +6,15 @@ import torch
 
 from nemesis.models.layouts import draw_images, trace
 
-# A layer differs if a value moves by more than this share of the layer's spread, or of a hundredth of its largest
-# value where that is more (a constant far from 0 carries the rounding of its size). The order of sums, which the
-# batch size changes, moves float32 by some 1e-6 a layer (up to 1e-4 in all measured networks); statistics of a batch
-# and dropout by more than 1e-1.
-TOLERANCE = 1e-3
+# A layer differs if a value moves by more than a share of the layer's spread, or of a hundredth of its largest value
+# where that is more (a constant far from 0 carries the rounding of its size). Batches of the same size are summed in
+# one order, so that a second pass, or other images beside it, change no bit. How many they are changes the order, and
+# float32 by 1e-5 of the spread in usual networks; untrained ones without bounds can blow that up to anything, so a
+# layer may move RELATIVE times as far as when the image's own pixels move by ROUNDING. Statistics of a batch and
+# dropout move it by more than 1e-1.
+SAME_SIZE, TOLERANCE = 1e-4, 1e-3
 FLOOR = 1e-2
+ROUNDING, RELATIVE = 1e-6, 30
 SAMPLED = 2**16  # values of a layer that are compared
 SEEDS = (1, 2)
 
@@ -20,29 +23,32 @@ def find_dependence(network, size: tuple[int, int], layouts: dict[str, str]) -> 
     """(module path, what is wrong) of the first module that gives one image different values; None if none does.
 
     size: (H, W) of the images. layouts: path -> axes of the modules to check ("": the whole network), see Layout.
-    The image is shown alone, twice among others, and alone again. What the network draws at random is left as it
-    was for everything else. A network that fails is compared up to there.
+    The image is shown alone, first and last in two batches of four, and alone again. What is drawn at random
+    elsewhere is left as it was. A network that fails is compared up to there.
     """
-    images = draw_images(network, 3, *size)
-    together = torch.cat([images, images[:1]])  # the image comes first and last
+    images = draw_images(network, 5, *size)
+    image = images[:1]
+    show = lambda shown, seed=SEEDS[0], row=0: _sample(network, shown, layouts, seed, row)  # noqa: E731
     with torch.random.fork_rng(devices=[]):
-        first = _sample(network, images[:1], layouts, SEEDS[0])
-        beside = [_sample(network, together, layouts, SEEDS[0], row) for row in (0, 3)]
-        again = _sample(network, images[:1], layouts, SEEDS[1])
-        worst = {path: _difference(values, again.get(path)) for path, values in first.items()}
-        path = next((path for path, share in worst.items() if share > TOLERANCE), None)
-        if path is not None:
-            same_seed = _sample(network, images[:1], layouts, SEEDS[0])
-            drawn = _difference(again[path], _sample(network, images[:1], layouts, SEEDS[1]).get(path)) <= TOLERANCE
-            drawn = drawn and _difference(first[path], same_seed.get(path)) <= TOLERANCE
-            cause = "random numbers in `forward` (dropout, noise)" if drawn else "state that is kept between calls"
-            return path, f"two passes over one image differ by {_percent(worst[path])} of its spread; look for {cause}"
+        first = show(image)
+        batches = [torch.cat([image, others, image]) for others in (images[1:3], images[3:5])]
+        beside = [[show(batch, row=row) for batch in batches] for row in (0, 3)]
+        again = show(image, SEEDS[1])
+        for path, values in first.items():
+            share = _difference(values, again.get(path))
+            if share > SAME_SIZE:
+                drawn = _difference(values, show(image).get(path)) <= SAME_SIZE
+                cause = "random numbers in `forward` (dropout, noise)" if drawn else "state that is kept between calls"
+                return path, f"two passes over one image differ by {_percent(share)} of its spread; look for {cause}"
+        moved = show(image * (1 + ROUNDING * torch.randn(image.shape).sign().to(image.device)))
     for path, values in first.items():
-        share = max(_difference(values, found.get(path)) for found in beside)
-        if share > TOLERANCE:
+        share = max((_difference(one[path], other.get(path)) for one, other in beside if path in one), default=0.0)
+        allowed = max(TOLERANCE, RELATIVE * _difference(values, moved.get(path)))
+        alone = max(_difference(values, one.get(path)) for one, _ in beside)
+        if share > SAME_SIZE or alone > allowed:
             return path, (
-                f"an image differs by {_percent(share)} of its spread when others stand in its batch; look for"
-                " statistics of the batch (a BatchNorm without running statistics or in training mode)"
+                f"an image differs by {_percent(max(share, alone))} of its spread when others stand in its batch; look"
+                " for statistics of the batch (a BatchNorm without running statistics or in training mode)"
             )
     return None
 

@@ -64,7 +64,8 @@ def survey_outputs(
     five images, which change B. A network that takes one size alone is shown where in the image something changes:
     that moves along H and W, and not along C.
     """
-    wanted = [path for path, _ in network.module.named_modules() if path] if paths is None else list(paths)
+    parts = dict(network.module.named_modules())
+    wanted = [path for path in (paths or parts) if path and not isinstance(parts.get(path), torch.jit.ScriptModule)]
     shapes, calls, problems = {}, {}, {}
 
     def note(path, output):

@@ -111,6 +111,9 @@ class LayerReader:
         self.paths = resolve_layers(network, names)
         if not self.paths:
             raise InputError(f"model {network.name}: no layer to read was given")
+        for name, path in self.paths.items():
+            if isinstance(network.module.get_submodule(path), torch.jit.ScriptModule):
+                raise InputError(f"model {network.name}: layer {name} is TorchScript, whose output cannot be read")
         channels_last = prefers_channels_last(self.device) if channels_last is None else channels_last
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         network.module.to(self.device, memory_format=self.memory_format)
