@@ -1,3 +1,4 @@
+from nemesis.estimate.probes import image_size
 from nemesis.sources import find_source
 
 
@@ -27,6 +28,19 @@ def find_model_files(wildcards):
         for path in files
         if path not in ("", None, "random") and if_there(path)
     ]
+
+
+def shown_sizes(wildcards):
+    """(H, W) of the images that a model is shown, by probe: what its card and its checks are made for.
+
+    Each size stands once, so that a second probe of the same size is no reason to prepare the model again.
+    """
+    found = {}
+    for extraction in EXTRACTIONS:
+        size = image_size(config["probes"][extraction.probe])
+        if extraction.model == wildcards.model and size and size not in found.values():
+            found[extraction.probe] = size
+    return found
 
 
 def weights_path(kind):

@@ -19,6 +19,7 @@ rule prepare_model:
         runtime=grow(15),
     params:
         spec=model_spec,
+        sizes=shown_sizes,
         code=code_hash("prepare_model"),
     script:
         "../scripts/prepare_model.py"

@@ -11,5 +11,5 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.params.spec,
         Path(snakemake.output.weights),
         Path(snakemake.output.card),
-        size=int(snakemake.params.spec.get("size", 224)),
+        snakemake.params.sizes,
     )

@@ -15,6 +15,7 @@ from nemesis.dissection import extract, sinks
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
+from nemesis.models.layouts import Layout
 from nemesis.models.network import LayerReader, Network
 
 COUNT = 20
@@ -196,7 +197,7 @@ def test_halved_batches_are_not_filled_up_again(images, source, tmp_path):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return batch
 
-    network = Network("tight", torch.nn.Sequential(Tight()), (0, 0, 0), (1, 1, 1))
+    network = Network("tight", torch.nn.Sequential(Tight()), (0, 0, 0), (1, 1, 1), layouts={"0": Layout()})
     with LayerReader(network, ["0"], "cpu", pad_to=9) as reader:
         extract_activations(reader.read, source, {"0": tmp_path / "maps.zarr"}, "float16", 9, "cpu")
     assert sizes[0] == 9 and set(sizes[1:]) == {4}

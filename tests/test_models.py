@@ -489,8 +489,8 @@ def test_prepared_weights_rebuild_the_network(tmp_path, make_loader):
     assert torch.equal(*maps)
     card = json.loads(card_path.read_text())
     assert card["layers"] == [
-        {"name": "first", "path": "first", "shape": [4, 30, 30]},
-        {"name": "second", "path": "second", "shape": [5, 28, 28]},
+        {"name": "first", "path": "first", "shape": [4, 30, 30], "axes": "BCHW", "calls": 1},
+        {"name": "second", "path": "second", "shape": [5, 28, 28], "axes": "BCHW", "calls": 1},
     ]
     assert (card["kind"], card["input_size"], card["accuracy"]) == ("file", 32, None)
     first = weights.read_bytes()

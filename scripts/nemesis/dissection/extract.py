@@ -19,7 +19,7 @@ from nemesis.dissection.sinks import CountSink, MapSink, save_images, save_recor
 from nemesis.errors import InputError
 from nemesis.files import sha256_json
 from nemesis.memory import return_memory
-from nemesis.models.network import LayerReader
+from nemesis.models.network import LayerReader, Network, resolve_layers
 from nemesis.models.registry import build_network
 from nemesis.progress import Progress
 from nemesis.stores import blocks, write_store
@@ -80,12 +80,26 @@ def extract_layers(
     stores = [Path(str(path).removesuffix("/zarr.json")) for path in maps_paths]
     targets = dict(zip(params["layers"], stores, strict=True))
     network = build_network(model, params["spec"], Path(weights))
+    if counted:
+        _name_repeated(network, params["layers"])
     config_hash = sha256_json({key: value for key, value in params.items() if key not in UNSEEN})
     options = {"max_store_gb": params["max_store_gb"], "counted": counted}
     with LayerReader(network, params["layers"], device, pad_to=batch) as reader:
         extract_activations(
             reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs, **options
         )
+
+
+def _name_repeated(network: Network, layers):
+    """Say which of a module's outputs is read, where a forward pass calls it several times."""
+    for name, path in resolve_layers(network, layers).items():
+        calls = network.layouts[path].calls if path in network.layouts else 1
+        if calls > 1:
+            logging.warning(
+                "model %s: a forward pass calls layer %s %d times, and its first output is explained; for another,"
+                " name the block that ends with it, or give each call a module of its own",
+                network.name, name, calls,
+            )  # fmt: skip
 
 
 def extract_activations(

@@ -2,13 +2,13 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nemesis.models.network import LayerReader, Network
+from nemesis.models.network import LayerReader, Network, learn_layouts
 from nemesis.models.registry import find_kind
 
 FLOAT_BYTES = 4
@@ -46,11 +46,12 @@ def build_meta(name: str, spec: Mapping) -> Network:
     return network
 
 
-def measure_layers(network: Network, layers: Iterable[str], size: tuple[int, int]) -> dict[str, LayerWork]:
+def measure_layers(network: Network, layers: Sequence[str], size: tuple[int, int]) -> dict[str, LayerWork]:
     """The work of each layer for an image of `size` (H, W); the network is on the meta device.
 
     Raises InputError when there is no such layer.
     """
+    network = learn_layouts(network, layers, size)  # not counted
     return {layer: _measure(network, layer, size) for layer in layers}
 
 

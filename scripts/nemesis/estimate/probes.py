@@ -49,6 +49,20 @@ def size_probe(name: str, spec: Mapping) -> ProbeSize:
     return _limit(known, spec, f"{name}: {spec['path']} is not there; assumed as large as {STAND_IN}", assumed=True)
 
 
+def image_size(spec: Mapping) -> tuple[int, int] | None:
+    """(H, W) in px of the images of a config's probe, at a glance; None where its files are not there."""
+    if "size" in spec:
+        return spec["size"], spec["size"]
+    if spec["kind"] == "download":
+        return _known_size(spec["version"]).size
+    try:
+        with open(Path(spec["path"], "index.csv"), newline="", encoding="utf-8-sig") as stream:
+            first = next(csv.DictReader(stream))
+        return int(float(first["ih"])), int(float(first["iw"]))
+    except (OSError, KeyError, TypeError, ValueError, StopIteration):
+        return None  # prepare_probe says what is wrong
+
+
 def _limit(found: ProbeSize, spec: Mapping, note: str, assumed: bool = False) -> ProbeSize:
     images = min(found.images, spec.get("max_images") or found.images)
     return ProbeSize(images, found.size, found.label_size, found.planes, found.concepts, note, assumed)

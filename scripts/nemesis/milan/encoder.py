@@ -7,6 +7,7 @@ other (Hernandez et al., ICLR 2022). Nothing is trained.
 Shapes: R rows, k exemplars, M pictures, S side in px, F features, P masks pooled at once.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 
 from nemesis.devices import choose_batch
 from nemesis.errors import InputError
+from nemesis.models.layouts import Layout
 from nemesis.models.network import LayerReader, Network, list_layers, resolve_layers
 from nemesis.models.registry import build_network, find_kind
 from nemesis.models.weights import insert_weights
@@ -42,9 +44,12 @@ class Encoder:
     """
 
     def __init__(self, network: Network, layers: Sequence[str], device="cpu", batch: int = 16):
-        self.network, self.layers = network, tuple(layers)
+        self.layers = tuple(layers)
         self.device, self.batch = torch.device(device), batch
-        shapes = {layer.path: layer.shape for layer in list_layers(network, DUMMY_SIZE)}
+        known = list_layers(network, DUMMY_SIZE)
+        layouts = {layer.path: Layout(layer.axes, layer.calls) for layer in known}
+        self.network = dataclasses.replace(network, layouts=layouts)
+        shapes = {layer.path: layer.shape for layer in known}
         paths = resolve_layers(network, self.layers)
         missing = [name for name, path in paths.items() if path not in shapes]
         if missing:

@@ -12,26 +12,33 @@ import torch
 
 from nemesis.errors import InputError
 from nemesis.files import atomic_file, sha256_file
+from nemesis.models.checks import find_dependence
 from nemesis.models.formats import write_safetensors
-from nemesis.models.network import Layer, Network, list_layers
+from nemesis.models.layouts import LAYOUTS
+from nemesis.models.network import Layer, Network, describe_failure, find_layers
 from nemesis.models.registry import build_network, find_kind
 
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+Size = int | tuple[int, int]  # side or (H, W), in px
+DEFAULT_SIZE = 224
 
 
-def prepare_weights(name: str, spec: Mapping, weights_out: Path, card_out: Path, size: int, accuracy=None) -> Network:
+def prepare_weights(
+    name: str, spec: Mapping, weights_out: Path, card_out: Path, size: Size | Mapping[str, Size], accuracy=None
+) -> Network:
     """Build a network from its source and write its weights and card; returns it. Warns of what was assumed.
 
-    size: side in pixels of the images it will see; the card's layer shapes are for it.
-    Raises InputError as build_network does, and when the network does not run at that size.
+    size: of the images it will see, or by probe {name: size}; the card's layer shapes are for the first. Where no
+        probe is given the spec's `size` counts, else DEFAULT_SIZE.
+    Raises InputError as build_network does, when the network runs at none of the sizes up to a layer that can be
+    explained, and when such a layer is no function of one image.
     """
     source = find_kind(name, spec).find_source(name, spec) if spec.get("weights") != "random" else "random"
     network = build_network(name, spec)
     for sentence in network.assumed:
         logging.warning("model %s: %s", name, sentence)
     source = str(spec.get("loader", "")) if source is None else Path(source).name
-    save_model(network, spec, weights_out, card_out, size, source=source, accuracy=accuracy)
-    return network
+    return save_model(network, spec, weights_out, card_out, _choose_size(spec, size), source=source, accuracy=accuracy)
 
 
 def save_model(
@@ -39,21 +46,25 @@ def save_model(
     spec: Mapping,
     weights_out: Path,
     card_out: Path,
-    size: int,
+    size: Size | Mapping[str, Size],
     *,
     source: str,
     accuracy=None,
     classes=None,
-) -> None:
-    """Write weights.safetensors and card.json; the weights appear only when the network ran once.
+) -> Network:
+    """Write weights.safetensors and card.json; the weights appear only when the network was looked at.
 
     source: where the weights come from, for the card. accuracy: a JSON-able value, None if unknown.
     classes: concept numbers of the network's outputs where these are a probe's concepts.
+    Returns the network with what was assumed about it.
     """
-    layers = _probe_layers(network, size)
+    state = copy_state(network)  # before a pass can change it
+    sizes = {"": size} if isinstance(size, int | tuple) else dict(size)
+    network, layers = _look_at(network, sizes)
+    layouts = {layer.path: [layer.axes, layer.calls] for layer in layers}
     with atomic_file(weights_out) as partial:
-        write_safetensors(copy_state(network), partial)
-    card = describe_network(network, spec, layers, size) | {
+        write_safetensors(state, partial, {LAYOUTS: layouts})
+    card = describe_network(network, spec, layers, next(iter(sizes.values()))) | {
         "source": source,
         "sha256": sha256_file(weights_out),
         "accuracy": accuracy,
@@ -61,6 +72,7 @@ def save_model(
     }
     with atomic_file(card_out) as partial:
         partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return network
 
 
 def read_classes(card_path) -> np.ndarray | None:
@@ -69,14 +81,14 @@ def read_classes(card_path) -> np.ndarray | None:
     return None if classes is None else np.array(classes)
 
 
-def describe_network(network: Network, spec: Mapping, layers: list[Layer], size: int) -> dict:
-    """The card's facts about the network itself; shapes are (U, h, w) for images of size x size pixels."""
+def describe_network(network: Network, spec: Mapping, layers: list[Layer], size: Size) -> dict:
+    """The card's facts about the network itself; shapes are (U, h, w) for images of `size`."""
     return {
         "name": network.name,
         "kind": spec["kind"],
         "mean": list(network.mean),
         "std": list(network.std),
-        "input_size": size,
+        "input_size": size if isinstance(size, int) else list(size),
         "layers": [dataclasses.asdict(layer) | {"shape": list(layer.shape)} for layer in layers],
         "aliases": dict(network.aliases),
         "assumed": list(network.assumed),
@@ -103,17 +115,70 @@ def copy_state(network: Network) -> OrderedDict[str, torch.Tensor]:
     return state
 
 
-def _probe_layers(network: Network, size: int) -> list[Layer]:
-    try:
-        layers = list_layers(network, size)
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        raise InputError(
-            f"model {network.name}: does not run on a 3 x {size} x {size} image: {type(error).__name__}: {reason}"
-        ) from error
-    if not layers:
-        raise InputError(f"model {network.name}: no layer has an output (U, h, w); it cannot be dissected")
-    return layers
+def _choose_size(spec: Mapping, size: Size | Mapping[str, Size]) -> Size | Mapping[str, Size]:
+    if not isinstance(size, Mapping):
+        return size
+    wanted = int(spec.get("size", DEFAULT_SIZE))
+    for probe, (height, width) in size.items():
+        if "size" in spec and (height, width) != (wanted, wanted):
+            logging.warning("`size: %d` is for no experiment: probe %s has %d x %d px", wanted, probe, height, width)
+    return size or wanted
+
+
+def _look_at(network: Network, sizes: Mapping[str, Size]) -> tuple[Network, list[Layer]]:
+    """(The network with what was assumed about it, its layers at the first of the sizes), or InputError."""
+    first, assumed = None, list(network.assumed)
+    for probe, size in sizes.items():
+        layers, error = find_layers(network, size)
+        pair = (size, size) if isinstance(size, int) else size
+        if error is not None:
+            whose = {"of": f" of probe {probe}"} if probe else {"remedy": "say so, `size:` of the model"}
+            line = describe_failure(network, pair, error, **whose)
+            if not layers:
+                raise InputError(line) from error
+            assumed.append(f"{line}; only layers before that can be explained there, the last is {layers[-1].name}")
+            logging.warning(assumed[-1])
+        if not layers:
+            raise InputError(f"model {network.name}: no layer has an output (U, h, w); it cannot be dissected")
+        if first is None:
+            first, note = layers, _check_one_image(network, pair, layers)
+            assumed += [note] if note else []
+    return dataclasses.replace(network, assumed=(*assumed, *_describe_layouts(first, sizes))), first
+
+
+def _check_one_image(network: Network, size: tuple[int, int], layers: list[Layer]) -> str:
+    """Refuses a network whose layers depend on more than one image; a remark where its end alone does."""
+    names = {layer.path: layer.name for layer in layers}
+    layouts = {layer.path: layer.axes for layer in layers}
+    found = find_dependence(network, size, layouts | {"": "B"})
+    if found is None:
+        return ""
+    path, problem = found
+    if path in names:
+        raise InputError(f"model {network.name}: is no function of one image: layer {names[path]}: {problem}")
+    logging.warning("model %s: its predictions are no function of one image: %s", network.name, problem)
+    return f"predictions are no function of one image, its layers are: {problem}"
+
+
+def _describe_layouts(layers: list[Layer], sizes: Mapping[str, Size]) -> list[str]:
+    """What was assumed to read layers as maps."""
+    size = next(iter(sizes.values()))
+    height, width = (size, size) if isinstance(size, int) else size
+    turned = [layer for layer in layers if layer.axes not in ("BCHW", "BNC")]
+    tokens = [layer for layer in layers if "N" in layer.axes]
+    said = []
+    if turned:
+        said.append(
+            f"the outputs of {len(turned)} layers have their axes in another order and are turned round; the first is"
+            f" {turned[0].name} ({turned[0].axes})"
+        )
+    if tokens:
+        grid = tokens[0].shape[1:]
+        said.append(
+            f"the tokens of {len(tokens)} layers, first {tokens[0].name}, are taken for a grid of {grid[0]} x {grid[1]}"
+            f" patches of a {height} x {width} image, row by row; a token more, at the front, is left out (class token)"
+        )
+    return said
 
 
 def _list_versions(kind: str) -> dict[str, str]:

@@ -37,12 +37,13 @@ def read_file(path: Path) -> dict:
     return _read_torch(path)
 
 
-def write_safetensors(state: dict, path):
-    """Write tensors by name, and the versions of the modules that they come from."""
+def write_safetensors(state: dict, path, about: dict | None = None):
+    """Write tensors by name, and in the header the versions of their modules and what `about` says (JSON by key)."""
     from safetensors.torch import save_file
 
     versions = {name: part["version"] for name, part in getattr(state, "_metadata", {}).items() if "version" in part}
-    save_file(dict(state), path, metadata={VERSIONS: json.dumps(versions, sort_keys=True)})
+    header = {VERSIONS: versions, **(about or {})}
+    save_file(dict(state), path, metadata={key: json.dumps(value, sort_keys=True) for key, value in header.items()})
 
 
 def _begins_as_safetensors(head: bytes) -> bool:

@@ -9,9 +9,22 @@ import torch
 
 from nemesis.devices import is_out_of_memory
 from nemesis.errors import InputError
+from nemesis.models.layouts import (
+    Layout,
+    Stop,
+    draw_images,
+    find_layout,
+    first_line,
+    output_problem,
+    survey_outputs,
+    trace,
+    turn_output,
+    turned_shape,
+)
 
 MAX_LISTED_LAYERS = 40
 DUMMY_SIZES = (224, 128, 64)
+USUAL_SIZES = (224, 256, 299, 384, 128, 96, 64, 32, 512)  # px, of published networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +37,8 @@ class Network:
     mean, std: per RGB channel, for images in [0, 1]: input = (image - mean) / std.
     aliases: layer name -> path of the module whose output it is, e.g. conv5_3 -> features.28.
     assumed: what was taken for granted where the config did not say it, a sentence each, for the card.
+    layouts: module path -> how its output is read, where that is known; a LayerReader finds out the others.
+    Raises InputError for a module whose layers cannot be read (TorchScript, lazy modules that never ran).
     """
 
     name: str
@@ -32,22 +47,32 @@ class Network:
     std: tuple[float, float, float]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    layouts: Mapping[str, Layout] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        self.module.eval()
+        check_module(self.name, self.module)
+        try:
+            self.module.eval()
+        except Exception as error:  # e.g. what torch.export gives
+            raise InputError(f"model {self.name}: cannot be set to evaluation mode: {first_line(error)}") from error
         self.module.requires_grad_(False)
         for part in self.module.modules():
-            if isinstance(getattr(part, "inplace", None), bool):
+            if getattr(part, "inplace", None) is True and not isinstance(part, torch.jit.ScriptModule):
                 part.inplace = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer that can be explained: its name (alias or path), module path, output shape (U, h, w)."""
+    """A layer that can be explained: its name (alias or path), module path, output shape (U, h, w).
+
+    axes, calls: see Layout.
+    """
 
     name: str
     path: str
     shape: tuple[int, int, int]
+    axes: str = "BCHW"
+    calls: int = 1
 
 
 class LayerReader:
@@ -59,6 +84,8 @@ class LayerReader:
 
     The order of the layers need not be known: the forward pass ends as soon as every wanted layer
     has given its output. A layer that a forward pass calls several times gives its first output.
+    An output with its axes in another order (channels last, tokens) is turned round, as the network's
+    `layouts` say; where they do not, some forward passes at the first `read` find it out.
     What `read` returns is never altered by what the network computes afterwards (`x += y`, functional
     in-place activations): an output that is not the last one read is copied, unless `take` did so.
 
@@ -84,6 +111,9 @@ class LayerReader:
         self.paths = resolve_layers(network, names)
         if not self.paths:
             raise InputError(f"model {network.name}: no layer to read was given")
+        for name, path in self.paths.items():
+            if isinstance(network.module.get_submodule(path), torch.jit.ScriptModule):
+                raise InputError(f"model {network.name}: layer {name} is TorchScript, whose output cannot be read")
         channels_last = prefers_channels_last(self.device) if channels_last is None else channels_last
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         network.module.to(self.device, memory_format=self.memory_format)
@@ -97,6 +127,9 @@ class LayerReader:
         self._take: Callable | None = None
         self._problem: str | None = None
         self._count = 0
+        self._size = (0, 0)
+        self._reading = self._has_run = False
+        self._layouts = {path: find_layout(network, path) for path in self._wanted}
 
     def __enter__(self) -> "LayerReader":
         for path in self._wanted:
@@ -116,23 +149,32 @@ class LayerReader:
         take: applied to a layer's output the moment it exists, e.g. `lambda maps: maps[:, units].half()`;
             its result stands in the answer, and the full output need not be kept.
         Works in inference mode; otherwise gradients flow from the outputs to float `images`.
-        Raises InputError when a layer's output is no 4-d tensor or the forward pass never reaches it.
+        Raises InputError when a layer's output holds no maps, the forward pass never reaches it, or the network
+        does not run on images of that size.
         """
         if not self._hooks:
             raise RuntimeError("LayerReader.read needs its `with` block")
         self._seen, self._take, self._problem = {}, take, None
         inputs = self.normalise(images)  # (B, 3, H, W)
-        self._count = len(inputs)
+        self._count, self._size = len(inputs), tuple(inputs.shape[2:])
+        self._find_layouts()
         if 0 < len(inputs) < self.pad_to:
             fill = inputs[-1:].expand(self.pad_to - len(inputs), -1, -1, -1)
             inputs = torch.cat([inputs, fill]).contiguous(memory_format=self.memory_format)
+        self._reading = True
         try:
-            with contextlib.suppress(_Stop):
+            with contextlib.suppress(Stop):
                 self.network.module(inputs)
-        except RuntimeError as error:
-            if is_out_of_memory(error):  # the smaller batches to come are not filled up to this size again
-                self.pad_to = len(inputs) // 2
-            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                self.pad_to = len(inputs) // 2  # the smaller batches to come are not filled up to this size again
+                raise
+            if self._seen or self._has_run:
+                raise
+            raise InputError(describe_failure(self.network, self._size, error)) from error
+        finally:
+            self._reading = False
+        self._has_run = True
         seen, self._seen, self._take = self._seen, {}, None
         if self._problem is not None:
             raise InputError(self._problem)
@@ -157,24 +199,40 @@ class LayerReader:
         inputs = (inputs - self._mean) / self._std  # (B, 3, H, W)
         return inputs.contiguous(memory_format=self.memory_format)
 
+    def _find_layouts(self):
+        unknown = [path for path, layout in self._layouts.items() if layout is None]
+        if unknown:
+            outputs, _ = survey_outputs(self.network, self._size, unknown)
+            self._layouts |= {path: output.layout or output.problem for path, output in outputs.items()}
+
     def _make_hook(self, path: str):
         def keep_output(module, inputs, output):
-            if path in self._done():
+            if not self._reading or path in self._done():
                 return
-            problem = _shape_problem(output)
-            if problem:
+            try:
+                output = self._turn(path, output)[: self._count]  # (B, U, h, w)
+            except ValueError as problem:
                 self._problem = f"model {self.network.name}: layer {self._wanted[path][0]} {problem}"
-                raise _Stop
+                raise Stop from None
             is_last = len(self._done()) + 1 == len(self._wanted)
-            output = output[: self._count]  # (B, U, h, w)
             kept = output if self._take is None else self._take(output)
             if not is_last and isinstance(kept, torch.Tensor) and _share_memory(kept, output):
                 kept = kept.clone()
             self._seen.update(dict.fromkeys(self._wanted[path], kept))
             if is_last:
-                raise _Stop
+                raise Stop
 
         return keep_output
+
+    def _turn(self, path: str, output) -> torch.Tensor:
+        """(B, U, h, w); ValueError says why a layer holds no maps."""
+        layout = self._layouts[path]
+        problem = output_problem(output) or (layout if isinstance(layout, str) else "")
+        if problem or layout is None:
+            raise ValueError(problem or "could not be looked at: the network did not reach it")
+        if output.ndim != len(layout.axes):
+            raise ValueError(f"has output shape {tuple(output.shape)}, not {layout.axes} as when it was seen")
+        return turn_output(output, layout, self._size)
 
     def _done(self) -> set[str]:
         return {self.paths[name] for name in self._seen}
@@ -201,29 +259,51 @@ def resolve_layers(network: Network, names: Iterable[str]) -> dict[str, str]:
 
 
 def list_layers(network: Network, size: int | tuple[int, int]) -> list[Layer]:
-    """Layers whose output is a 4-d tensor, in the order in which they are computed.
+    """Layers whose output holds maps, in the order in which they are computed.
 
-    size: side of the square dummy image, or (H, W), in pixels. Each is listed once, by its first alias
+    size: side of the square dummy images, or (H, W), in pixels. Each is listed once, by its first alias
     if it has one. Passes on whatever the network raises.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    found: dict[str, tuple[int, int, int]] = {}
+    layers, error = find_layers(network, size)
+    if error is not None:
+        raise error
+    return layers
 
-    def note_shape(path):
-        def hook(module, inputs, output):
-            if _shape_problem(output) is None:
-                found.setdefault(path, tuple(output.shape[1:]))
 
-        return hook
-
-    with contextlib.ExitStack() as stack:
-        for path, part in network.module.named_modules():
-            if path:
-                stack.callback(part.register_forward_hook(note_shape(path)).remove)
-        with torch.inference_mode():
-            network.module(_make_dummy(network, height, width))
+def find_layers(network: Network, size: int | tuple[int, int]) -> tuple[list[Layer], Exception | None]:
+    """The same up to where the network fails, and what it raised there (None: nothing)."""
+    size = (size, size) if isinstance(size, int) else size
+    outputs, error = survey_outputs(network, size)
     alias_of = {path: alias for alias, path in reversed(network.aliases.items())}
-    return [Layer(alias_of.get(path, path), path, shape) for path, shape in found.items()]
+    layers = [
+        Layer(alias_of.get(path, path), path, turned_shape(output, size), output.layout.axes, output.layout.calls)
+        for path, output in outputs.items()
+        if output.layout
+    ]
+    return layers, error
+
+
+def learn_layouts(network: Network, names: Iterable[str], size: tuple[int, int]) -> Network:
+    """The same network, which knows how some layers are read; size: (H, W) of the images."""
+    paths = [path for path in resolve_layers(network, names).values() if find_layout(network, path) is None]
+    outputs = survey_outputs(network, size, paths)[0] if paths else {}
+    found = {path: output.layout for path, output in outputs.items() if output.layout}
+    return dataclasses.replace(network, layouts={**network.layouts, **found})
+
+
+def describe_failure(
+    network: Network, size: tuple[int, int], error: Exception, of: str = "", remedy: str = "use a probe of that size"
+) -> str:
+    """One line for a network that does not run on images of `size` (H, W), with the size that it takes.
+
+    of: what has that size, e.g. " of probe streets". remedy: what to do about it.
+    """
+    line = f"model {network.name}: does not run on a 3 x {size[0]} x {size[1]} image{of}: {first_line(error)}"
+    for side in USUAL_SIZES:
+        images = draw_images(network, 1, side, side)
+        if (side, side) != size and trace(network.module, images, [], lambda path, output: None) is None:
+            return f"{line}; it takes {side} x {side} px: {remedy}"
+    return line
 
 
 def prefers_channels_last(device: torch.device) -> bool:
@@ -240,25 +320,23 @@ def first_nonfinite(maps: torch.Tensor) -> tuple[int, int] | None:
     return row, unit
 
 
-class _Stop(BaseException):
-    """Ends a forward pass from a hook; no Exception, so that a network's own `except` lets it pass."""
-
-
-def _shape_problem(output) -> str | None:
-    if not isinstance(output, torch.Tensor):
-        return f"gives a {type(output).__name__}, not one tensor (B, U, h, w)"
-    if output.ndim != 4:
-        return f"has output shape {tuple(output.shape)}, not (B, U, h, w); choose a convolutional layer"
-    return None
+def check_module(name: str, module: torch.nn.Module):
+    """Raise InputError for a module of TorchScript, or with lazy parts that never ran."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            f"model {name}: is a TorchScript module, whose layers cannot be read; give the nn.Module it was made from"
+        )
+    lazy = torch.nn.parameter.UninitializedTensorMixin
+    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if isinstance(tensor, lazy):
+            raise InputError(
+                f"model {name}: {path} of a lazy module has no weights yet; run the network once in the loader,"
+                " then load its trained weights"
+            )
 
 
 def _share_memory(kept: torch.Tensor, output: torch.Tensor) -> bool:
     return kept.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
-
-
-def _make_dummy(network: Network, height: int, width: int) -> torch.Tensor:
-    parameter = next(network.module.parameters(), torch.empty(0))
-    return torch.zeros(1, len(network.mean), height, width, device=parameter.device)  # (1, 3, H, W)
 
 
 def _describe_unknown_layer(network: Network, name: str) -> str:
@@ -276,7 +354,8 @@ def _list_layer_names(network: Network) -> list[str]:
     """Aliases, then module paths, the shallow ones first."""
     paths = [path for path, _ in network.module.named_modules() if path]
     for size in DUMMY_SIZES:
-        with contextlib.suppress(Exception):
-            paths = [layer.path for layer in list_layers(network, size)]
+        layers, error = find_layers(network, size)
+        if error is None:
+            paths = [layer.path for layer in layers]
             break
     return list(dict.fromkeys([*network.aliases, *sorted(paths, key=lambda path: path.count("."))]))

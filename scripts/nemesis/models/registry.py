@@ -9,6 +9,7 @@ import torch
 
 from nemesis.errors import InputError
 from nemesis.models import efficientnet, published, tinyvgg, user
+from nemesis.models.layouts import read_layouts
 from nemesis.models.network import Network
 from nemesis.models.untrained import randomise_weights
 from nemesis.models.weights import insert_weights, read_weights, unwrap_names
@@ -59,8 +60,9 @@ def build_network(name: str, spec: Mapping, weights: Path | None = None) -> Netw
     network = kind.make(name, spec, unwrap_names(file.state, None, path))
     state = unwrap_names(file.state, network.module.state_dict(), path)
     insert_weights(network.module, kind.rename(network.module, state), path)
+    layouts = {} if weights is None else read_layouts(path)
     # A new Network, since loading may have rebuilt parts of the module.
-    return dataclasses.replace(network, assumed=(*network.assumed, *file.notes))
+    return dataclasses.replace(network, assumed=(*network.assumed, *file.notes), layouts=layouts)
 
 
 def _make_random(kind: Kind, name: str, spec: Mapping) -> Network:

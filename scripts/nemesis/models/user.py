@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nemesis.errors import InputError
-from nemesis.models.network import Network
+from nemesis.models.network import Network, check_module
 from nemesis.models.preprocessing import read_triple
 
 WRAPPERS = (
@@ -39,6 +39,7 @@ def make_network(name: str, spec: Mapping, state: dict) -> Network:
     if not Path(file).is_file():
         raise InputError(f"model {name}: no loader file {file}")
     module = _take_out(_call_loader(name, Path(file).resolve(), file, function))
+    check_module(name, module)
     problem = _find_problem(module)
     if problem:
         raise InputError(f"model {name}: {file}:{function} returned {problem}")
@@ -80,16 +81,9 @@ def _find_problem(module: torch.nn.Module) -> str | None:
     """What of a network cannot be read or stored, as the end of a sentence; None if nothing."""
     for path, part in module.named_modules():
         where = f" ({path})" if path else ""
-        if isinstance(part, torch.jit.ScriptModule):
-            return f"a TorchScript program{where}, whose layers cannot be read; return the nn.Module it was made from"
         if re.match(r"torch\..*\bquantized\b", type(part).__module__):
             return f"a quantised network{where}, which has no gradients; return the one in float32"
     for path, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if torch.nn.parameter.is_lazy(tensor):
-            return (
-                f"a network whose {path} has no values yet (a lazy layer);"
-                " load its weights, or run an image through it, in the loader"
-            )
         if tensor.is_meta:
             return f"a network whose {path} has no values (device meta); load its weights in the loader"
     return None
