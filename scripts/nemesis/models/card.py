@@ -15,7 +15,7 @@ from nemesis.files import atomic_file, sha256_file
 from nemesis.models.checks import find_dependence
 from nemesis.models.formats import write_safetensors
 from nemesis.models.layouts import LAYOUTS
-from nemesis.models.network import Layer, Network, describe_failure, find_layers
+from nemesis.models.network import Layer, Network, describe_failure, find_layers, find_side
 from nemesis.models.registry import build_network, find_kind
 
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -134,7 +134,7 @@ def _look_at(network: Network, sizes: Mapping[str, Size]) -> tuple[Network, list
         if error is not None:
             whose = {"of": f" of probe {probe}"} if probe else {"remedy": "say so, `size:` of the model"}
             line = describe_failure(network, pair, error, **whose)
-            if not layers:
+            if not layers or find_side(network) is None:
                 raise InputError(line) from error
             assumed.append(f"{line}; only layers before that can be explained there, the last is {layers[-1].name}")
             logging.warning(assumed[-1])

@@ -299,11 +299,17 @@ def describe_failure(
     of: what has that size, e.g. " of probe streets". remedy: what to do about it.
     """
     line = f"model {network.name}: does not run on a 3 x {size[0]} x {size[1]} image{of}: {first_line(error)}"
+    side = find_side(network)
+    return f"{line}; it takes {side} x {side} px: {remedy}" if side else line
+
+
+def find_side(network: Network) -> int | None:
+    """The first usual side, in px, of square images on which the network runs; None if it runs on none of them."""
     for side in USUAL_SIZES:
         images = draw_images(network, 1, side, side)
-        if (side, side) != size and trace(network.module, images, [], lambda path, output: None) is None:
-            return f"{line}; it takes {side} x {side} px: {remedy}"
-    return line
+        if trace(network.module, images, [], lambda path, output: None) is None:
+            return side
+    return None
 
 
 def prefers_channels_last(device: torch.device) -> bool:
