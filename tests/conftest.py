@@ -26,6 +26,7 @@ settings.register_profile("nemesis", deadline=None, derandomize=True)
 settings.load_profile("nemesis")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """What may run beside what (`make test` has a process a core): a file's tests stay together.
 
