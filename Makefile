@@ -15,7 +15,7 @@ demo: .venv/ready ## set up, then run the main job on the embedded default
 	$(BIN)/snakemake --cores $(CORES) --quiet rules $(ARGS)
 
 test: .venv/ready ## set up, then run the tests, in a process a core
-	$(BIN)/pytest -n $(CORES) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes written
 	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)

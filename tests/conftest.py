@@ -26,16 +26,28 @@ settings.register_profile("nemesis", deadline=None, derandomize=True)
 settings.load_profile("nemesis")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """What may run beside what (`make test` has a process a core): a file's tests stay together.
-
-    So do all that look at the long runs of the workflow, which come first: they take longest.
-    """
+    """The files that look at long runs of the workflow come first: they take longest."""
     for item in items:
-        long = set(LONG_RUNS) & set(item.fixturenames)
-        item.add_marker(pytest.mark.xdist_group("long runs" if long else item.path.stem))
-    items.sort(key=lambda item: not set(LONG_RUNS) & set(item.fixturenames))
+        if set(LONG_RUNS) & set(item.fixturenames) and not _uses_long_runs(item.path.name):
+            raise pytest.UsageError(f"{item.nodeid}: only files test_workflow*.py and test_slurm.py may use long runs")
+    items.sort(key=lambda item: not _uses_long_runs(item.path.name))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """What may run beside what (`make test` has a process a core): a file's tests stay together, so do the long runs."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "long runs" if _uses_long_runs(Path(file).name) else file
+
+    return Scheduling(config, log)
+
+
+def _uses_long_runs(file: str) -> bool:
+    return file.startswith("test_workflow") or file == "test_slurm.py"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -55,11 +55,13 @@ def choose_layers(layers: list[dict]) -> list[dict]:
 
 
 def attack_unit(network, layer: str, probe) -> str:
-    """The mean activation of unit 0 on two images before and after five steps of PGD, eps 8/255."""
+    """The mean activation of the most active unit on two images before and after five steps of PGD, eps 8/255."""
     images = torch.from_numpy(probe.images(0, 2)).float() / 255
     with LayerReader(network, [layer], "cpu") as reader:
         attack = UnitPGD(reader, layer, steps=5)
-        cost = lambda maps: maps[:, 0].mean(dim=(1, 2))  # noqa: E731
+        with torch.no_grad():
+            unit = int(reader.read(images)[layer].mean(dim=(0, 2, 3)).argmax())
+        cost = lambda maps: maps[:, unit].mean(dim=(1, 2))  # noqa: E731
         moved = attack(images, cost, torch.full((2,), 8 / 255))
         after = cost(reader.read(moved)[layer]).mean()
     return f"{attack.costs[0].mean():.3g} to {after:.3g}"
@@ -96,7 +98,10 @@ def try_architecture(arch: str, folder: Path, probe, concepts) -> list[list]:
 
 def main(architectures):
     torch.set_num_threads(1)
-    logging.basicConfig(level=logging.ERROR)
+    remarks = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = remarks.append
+    logging.getLogger().addHandler(handler)
     print(f"{HEADER}\n|{'---|' * HEADER.count(' | ')}---|")
     with tempfile.TemporaryDirectory() as place:
         probes = {}
@@ -104,21 +109,23 @@ def main(architectures):
             for size in SIZES:
                 if size not in probes:
                     probes[size] = draw_probe(Path(place) / str(size), size)
-                start = time.monotonic()
+                start, failed = time.monotonic(), False
+                remarks.clear()
                 try:
                     with tempfile.TemporaryDirectory() as folder:
                         rows = try_architecture(arch, Path(folder), *probes[size])
-                except InputError as error:
-                    rows = [["", "", "", "", "", ""]]
-                    said = str(error).replace("|", "\\|")
+                except Exception as error:
+                    rows, failed = [["", "", "", "", "", ""]], True
+                    said = str(error) if isinstance(error, InputError) else f"internal error: {error!r}"
+                    said = said.replace("|", "\\|")
                 else:
-                    said = ""
+                    said = "; ".join(record.getMessage() for record in remarks).replace("|", "\\|")
                 spent = f"{time.monotonic() - start:.1f}"
                 for number, (layers, *rest) in enumerate(rows):
                     first = [arch, size, layers] if number == 0 else ["", "", ""]
                     last = [spent, said] if number == 0 else ["", ""]
                     print("| " + " | ".join(map(str, [*first, *rest, *last])) + " |", flush=True)
-                if not said:
+                if not failed:
                     break
 
 
