@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """What may run beside what (`make test` has a process a core): a file's tests stay together, so do the long runs."""
+    """What may run beside what (`make test` has a process a core): a file's tests stay together, as do long runs."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
