@@ -316,6 +316,13 @@ class TestDevices:
             choose_device("cuda:99")
 
     @needs_cuda
+    def test_a_loaders_network_on_cuda_is_taken_to_the_processor(self, tmp_path):
+        (tmp_path / "net.py").write_text("from torch import nn\n\ndef load():\n    return nn.Conv2d(3, 4, 3).cuda()\n")
+        spec = {"kind": "file", "loader": f"{tmp_path}/net.py:load", "mean": [0.5] * 3, "std": [0.5] * 3}
+        network = build_network("mine", spec)
+        assert {parameter.device.type for parameter in network.module.parameters()} == {"cpu"}
+
+    @needs_cuda
     def test_the_batch_fits(self):
         """An attack on VGG16's last layer, whose backward pass takes the most memory, with the batch of `auto`."""
         batch = choose_batch("auto", (224, 224), torch.device("cuda"))

@@ -58,9 +58,6 @@ def mixed():
     net[0].bfloat16()
     return net
 
-def cuda():
-    return plain().to("cuda")
-
 def normed():
     net = plain()
     nn.utils.parametrizations.weight_norm(net[2])
@@ -208,13 +205,6 @@ def test_a_lazy_network_that_saw_an_image_works(spec_of, tmp_path):
 def test_a_loader_that_wants_cuda_is_named_where_there_is_none(spec_of):
     with pytest.raises(InputError, match=r"nets.py:cuda failed: (RuntimeError|AssertionError): "):
         build_network("m", spec_of("cuda"))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_network_on_cuda_is_taken_to_the_cpu(spec_of, tmp_path):
-    network = prepare(spec_of("cuda"), tmp_path)
-    assert torch.equal(read(network), read(build_network("m", spec_of("plain"))))
 
 
 def test_weights_for_a_loaders_network_must_be_there(spec_of):

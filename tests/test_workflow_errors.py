@@ -305,7 +305,10 @@ ATTACKS = {
         {"targets": [{"category": "object", "name": "unicorn"}]},
         ["designed.targets: the probe has no concept object 'unicorn'"],
     ),
-    "less than an image": ({"max_fraction": 0.01}, ["designed.max_fraction: 0.01 of the images is none; raise it"]),
+    "less than an image": (
+        {"max_fraction": 0.01},
+        ["designed.max_fraction: 0.01 of the images is none, but probe drawn has 24 images; raise it"],
+    ),
 }
 
 

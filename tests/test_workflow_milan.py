@@ -175,7 +175,7 @@ BAD = {
     "k above the probe": (
         {"milan": MILAN | {"exemplars": 25}},
         f"{LITE}/blocks.4/clean/milan/exemplars.zarr/zarr.json",
-        ["milan.exemplars: 25 images a unit are wanted, but the probe has 24"],
+        ["milan.exemplars: 25 images a unit are wanted, but probe drawn has 24 images; lower it"],
     ),
     "a unit that does not exist": (
         {"milan": MILAN | {"units": [3, 400]}},

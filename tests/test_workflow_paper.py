@@ -58,7 +58,7 @@ def test_published_weights_are_fetched_and_prepared(tmp_path, server, monkeypatc
     assert ended.jobs == {"download_weights": 1, "prepare_model": 1}
     card = json.loads((place.folder / "results/models/net/card.json").read_text())
     assert card["source"] == "r.pth"
-    assert [layer["shape"] for layer in card["layers"] if layer["name"] == "layer4"] == [[2048, 7, 7]]
+    assert [layer["shape"] for layer in card["layers"] if layer["name"] == "layer4"] == [[2048, 2, 2]]
     place.remove(f"results/downloads/{source.name}")  # the archive stays, and nothing is fetched again
     place.finish("results/models/net/card.json", "--forcerun", "download_weights")
     assert len(server.asked) == 1 and place.rests() == []

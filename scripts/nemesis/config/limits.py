@@ -14,12 +14,13 @@ def list_shortages(config: dict, probes) -> list[str]:
     for name in [name for name in probes if name in used]:
         most = count_most(config["probes"][name])
         if most is not None:
-            lines += [f"{line}; probe {name} has {most} images" for line in _compare(config, name, most)]
+            found = _compare(config, name, most)
+            lines += [f"{fault}, but probe {name} has {most} images; {remedy} it" for fault, remedy in found]
     return lines
 
 
 def count_most(probe: dict) -> int | None:
-    """The most images that a probe can have; None where that is not known before it is there.
+    """The most images that a probe can have; None where that is not known before it is there, or none is.
 
     In Broden's layout images without a label take no part, so that there can be fewer.
     """
@@ -31,7 +32,7 @@ def count_most(probe: dict) -> int | None:
         found = _count_rows(Path(probe["path"], "index.csv"), probe.get("splits"))
     else:
         return None
-    return min(found, probe.get("max_images", found))
+    return min(found, probe.get("max_images", found)) or None
 
 
 def _count_rows(path: Path, splits) -> int:
@@ -41,18 +42,18 @@ def _count_rows(path: Path, splits) -> int:
 
 
 def _compare(config: dict, probe: str, most: int):
-    """What does not fit a probe of at most so many images, a line a key."""
+    """What does not fit a probe of at most so many images, a key each: (fault, what to do with it)."""
     if config["extraction"]["shards"] > most:
-        yield f"extraction.shards: {config['extraction']['shards']} parts are more than there are images; lower it"
+        yield f"extraction.shards: {config['extraction']['shards']} parts are wanted", "lower"
     milan = config.get("milan", {})
     described = bool(milan) and (milan["probes"] == "all" or probe in milan["probes"])
     if described and milan["exemplars"] > most:
-        yield f"milan.exemplars: {milan['exemplars']} images a unit are wanted; lower it"
+        yield f"milan.exemplars: {milan['exemplars']} images a unit are wanted", "lower"
     places = {"noise.fractions": config.get("noise", {}).get("fractions", ())}
     places["milan.noise.fractions"] = milan.get("noise", {}).get("fractions", ()) if described else ()
     for place, fractions in places.items():
         for fraction in itertools.islice((one for one in fractions if round(one * most) == 0), 1):
-            yield f"{place}: {fraction:g} of the images is none; raise it"
+            yield f"{place}: {fraction:g} of the images is none", "raise"
     share = config.get("designed", {}).get("max_fraction", 1)
     if config["probes"][probe]["kind"] != "folder" and int(share * most + 1e-9) == 0:
-        yield f"designed.max_fraction: {share:g} of the images is none; raise it"
+        yield f"designed.max_fraction: {share:g} of the images is none", "raise"

@@ -87,7 +87,7 @@ def to_markdown(table: pd.DataFrame, note: str = "") -> str:
 def read_markdown(text: str) -> tuple[list[str], list[list[str]], str]:
     """Header, rows and note of what `to_markdown` wrote, nothing escaped."""
     table, _, note = text.partition("\n\n")
-    cells = [[from_markdown_text(cell) for cell in CELL.findall(line)] for line in table.split("\n")]
+    cells = [[from_markdown_text(cell) for cell in CELL.findall(line)] for line in table.removesuffix("\n").split("\n")]
     return cells[0], cells[2:], from_markdown_text(note.strip())
 
 

@@ -12,7 +12,8 @@ import torch
 from nemesis.errors import InputError
 
 ADVICE = "save the network's weights alone: torch.save(model.state_dict(), 'weights.pth')"
-VERSIONS = "nemesis.versions"  # module path -> version of its state, as JSON in the header of our own files
+HEADER = "nemesis"  # what our own files say of themselves, JSON; one key, since safetensors keeps no order of several
+VERSIONS = "versions"  # in it: module path -> version of its state
 FOREIGN = {  # how files begin that are mistaken for weights
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`",
     b"\x89HDF": "an HDF5 file (Keras?); only networks of PyTorch can be read",
@@ -43,7 +44,15 @@ def write_safetensors(state: dict, path, about: dict | None = None):
 
     versions = {name: part["version"] for name, part in getattr(state, "_metadata", {}).items() if "version" in part}
     header = {VERSIONS: versions, **(about or {})}
-    save_file(dict(state), path, metadata={key: json.dumps(value, sort_keys=True) for key, value in header.items()})
+    save_file(dict(state), path, metadata={HEADER: json.dumps(header, sort_keys=True)})
+
+
+def read_header(path) -> dict:
+    """What a file of write_safetensors says of itself; {} for other files and those of older versions."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(HEADER, "{}"))
 
 
 def _begins_as_safetensors(head: bytes) -> bool:
@@ -57,7 +66,7 @@ def _read_safetensors(path: Path) -> dict:
     try:
         with safe_open(path, framework="pt") as file:
             state = OrderedDict((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (no mapping)
-            versions = json.loads((file.metadata() or {}).get(VERSIONS, "{}"))
+        versions = read_header(path).get(VERSIONS)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({_first_line(error)})") from error
     if versions:

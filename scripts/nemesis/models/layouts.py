@@ -6,19 +6,20 @@ without a class token before them). A layout is the order of the letters, e.g. B
 
 import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import nn
 
+from nemesis.models.formats import read_header
+
 GROWN = 64  # px: one step or more of any usual network
 BY_DEFINITION = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)  # BCHW, whatever the image
 CHANNELS_FIRST = (*BY_DEFINITION, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 MOVED = 0.1  # of an axis' length: where a change at the other end of the image must show, at least
 MIN_PATCHES = 4
-LAYOUTS = "nemesis.layouts"  # their place in the header of a weights.safetensors
+LAYOUTS = "layouts"  # their place in the header of a weights.safetensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,7 @@ class Stop(BaseException):
 
 def read_layouts(weights_path) -> dict[str, Layout]:
     """How the layers of a weights.safetensors are read, by module path; {} for a file of an older version."""
-    from safetensors import safe_open
-
-    with safe_open(weights_path, "pt") as stored:
-        found = json.loads((stored.metadata() or {}).get(LAYOUTS, "{}"))
-    return {path: Layout(*values) for path, values in found.items()}
+    return {path: Layout(*values) for path, values in read_header(weights_path).get(LAYOUTS, {}).items()}
 
 
 def survey_outputs(
