@@ -2,12 +2,14 @@
 
 import csv
 import gc
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from http_server import running_server
 from hypothesis import settings
 from tiny_probe import tiny_rows, write_broden
@@ -22,6 +24,8 @@ LONG_RUNS = {"finished": run_undisturbed, "killed": run_killed, "shaken": run_sh
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 fix_products()  # as in every job
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ and "OMP_NUM_THREADS" not in os.environ:  # processes share the cores
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 settings.register_profile("nemesis", deadline=None, derandomize=True)
 settings.load_profile("nemesis")
 

@@ -213,6 +213,7 @@ def test_tables_for_readers_and_papers(tmp_path):
         [["x|y & 50%", "0.123"], ["two lines", "-"]],
         "a note",
     )
+    assert read_markdown(to_markdown(table))[1:] == ([["x|y & 50%", "0.123"], ["two lines", "-"]], "")
     text = (tmp_path / "t.tex").read_text()
     assert r"a\_b & iou \\" in text and r"x\textbar{}y \& 50\% & 0.123 \\" in text and "% a note" in text
     assert to_markdown(table[:0]).count("\n") == 2 and r"\toprule" in to_latex(table[:0])
