@@ -11,6 +11,8 @@ from nemesis.dissection.gather import gather_activations
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader
 
+pytestmark = pytest.mark.arithmetic
+
 NOISE = {"seed": 5, "fraction": 0.75, "storage": "lossless"}
 
 

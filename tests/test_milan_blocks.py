@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from nemesis.milan.blocks import BLOCK, in_blocks
 
+pytestmark = pytest.mark.arithmetic
+
 WIDE = torch.randn(300, 3904, generator=torch.Generator().manual_seed(0))
 WEIGHT = torch.randn(64, 3904, generator=torch.Generator().manual_seed(1))
 

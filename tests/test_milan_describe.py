@@ -116,6 +116,7 @@ def some_rows(exemplars: Exemplars, rows) -> Exemplars:
     return replace(exemplars, columns=columns, masks=LazyArray(masks.shape, masks.dtype, masks.__getitem__), **parts)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("strategy", ["rerank", "beam", "greedy"])
 @settings(max_examples=25)
 @given(rows=st.lists(st.integers(0, 11), min_size=1, max_size=12), batch=st.integers(1, 13))

@@ -106,6 +106,7 @@ def test_only_the_published_mode_depends_on_the_batch(captioner, decoded):
     assert torch.equal(together.beam_tokens[2], alone.beam_tokens[0])
 
 
+@pytest.mark.arithmetic
 @given(st.data())
 @settings(max_examples=60)
 @each_strategy
@@ -123,6 +124,7 @@ def test_a_description_does_not_depend_on_the_rows_beside_it(strategy, data):
         assert (expected is None and getattr(found, name) is None) or torch.equal(getattr(found, name), expected[rows])
 
 
+@pytest.mark.arithmetic
 @each_strategy
 def test_rows_in_parts_are_described_the_same(strategy, monkeypatch):
     features = draw_features(23)
@@ -133,6 +135,7 @@ def test_rows_in_parts_are_described_the_same(strategy, monkeypatch):
     assert torch.equal(found.scores, whole.scores)
 
 
+@pytest.mark.arithmetic
 def test_company_changes_no_bit_at_a_size_where_products_depend_on_it():
     captioner = draw_captioner(words=300, features=700, hidden=256, spread=0.5, beam=20)
     features = draw_features(9, exemplars=15, features=700)
@@ -177,6 +180,7 @@ def test_greedy_is_a_beam_of_one():
         close(greedy.scores, beam.scores)
 
 
+@pytest.mark.arithmetic
 def test_nothing_counts_after_the_first_stop():
     features = draw_features(40)
     found, whole = (decode(CAPTIONER, features, strategy="greedy", published=mode) for mode in (False, True))

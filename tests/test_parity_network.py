@@ -12,6 +12,8 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
 
+pytestmark = pytest.mark.arithmetic
+
 LAYERS = {"blocks.10": "block10", "blocks.15": "block15"}
 
 

@@ -19,6 +19,8 @@ from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.masks import mask_pixels
 from nemesis.dissection.thresholds import layer_thresholds
 
+pytestmark = pytest.mark.arithmetic
+
 LENGTH, CATEGORIES = 9, ["a", "b", "c"]
 RULES = [
     (quantile, rule, iou)

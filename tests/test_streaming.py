@@ -23,6 +23,8 @@ from nemesis.dissection.tops import find_tops
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader
 
+pytestmark = pytest.mark.arithmetic
+
 SETTINGS = {"quantile": 0.05, "threshold": "exact", "iou": "published", "min_iou": 0.04, "null_replicates": 3}
 NOISE = {"seed": 5, "fraction": 0.75, "storage": "lossless"}
 DRAWS, FRACTIONS = (0, 3), (0.25, 0.75)
