@@ -58,6 +58,9 @@ def mixed():
     net[0].bfloat16()
     return net
 
+def cuda():
+    return plain().to("cuda")
+
 def normed():
     net = plain()
     nn.utils.parametrizations.weight_norm(net[2])
