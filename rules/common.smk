@@ -36,7 +36,8 @@ try:
     if absent and not workflow.output_settings.dryrun:
         raise InputError(absent[0])
     if not (
-        workflow.output_settings.dryrun or workflow.deployment_settings.deployment_method
+        workflow.output_settings.dryrun
+        or workflow.deployment_settings.deployment_method
     ):
         check_interpreter()
 except InputError as error:
