@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.noise import draw_seed
 from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
 from nemesis.milan.noisy import collect_noisy_exemplars
 from nemesis.milan.units import choose_units
+from nemesis.perturb.noise import draw_seed
 from nemesis.probes.probe import open_probe
 
 with job(snakemake.log[0], snakemake.threads):

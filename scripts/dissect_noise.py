@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import draw_noisy
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection.again import Rerun, counting_device, read_recipe, rerun_probe
@@ -13,6 +12,7 @@ from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import write_tops
 from nemesis.files import sha256_json, write_csv
 from nemesis.job import job
+from nemesis.perturb.noise import draw_seed
 from nemesis.probes.probe import open_probe
 
 with job(snakemake.log[0], snakemake.threads):

@@ -34,13 +34,13 @@ from scale_stages import build_vgg16, peak_mb
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.plan import survey_probe
-from nemesis.corruption.quality import compare_images
 from nemesis.devices import PROCESSOR, choose_batch
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader
+from nemesis.perturb.quality import compare_images
 from nemesis.probes.probe import open_probe, prepare_probe
 from nemesis.stores import blocks
 

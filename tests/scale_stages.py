@@ -225,7 +225,7 @@ def measure_row(place: Place) -> dict:
     """How far stored images are from clean ones: largest difference, SSIM and the like."""
     import torch
 
-    from nemesis.corruption.quality import compare_images
+    from nemesis.perturb.quality import compare_images
 
     probe, _, device = place.open()
     clean = torch.from_numpy(probe.images(0, place.images)).to(device)

@@ -33,7 +33,6 @@ from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.objective import MeanActivation
 from nemesis.corruption.plan import survey_probe
 from nemesis.corruption.poison import Subject, round_inside
-from nemesis.corruption.quality import compare_images
 from nemesis.devices import choose_batch, choose_device
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
 from nemesis.dissection.stored import open_maps
@@ -41,6 +40,7 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader, run_to_layers
 from nemesis.models.registry import build_network
+from nemesis.perturb.quality import compare_images
 from nemesis.probes.probe import open_probe, prepare_probe
 
 DEVICE = os.environ.get("NEMESIS_GPU_TESTS", "cuda")

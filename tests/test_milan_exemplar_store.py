@@ -8,14 +8,14 @@ import pytest
 from tiny_probe import ArrayMaps
 
 from nemesis.corruption.mixed import mix_maps
-from nemesis.corruption.noise import add_noise, choose_images, draw_seed
-from nemesis.corruption.storage import store_image
 from nemesis.dissection.stored import StoredMaps
 from nemesis.errors import InputError
 from nemesis.milan.exemplar_store import open_exemplars, write_exemplars
 from nemesis.milan.exemplars import change_exemplars, collect_exemplars, join_exemplars
 from nemesis.milan.noisy import collect_noisy_exemplars
 from nemesis.milan.peaks import find_peaks
+from nemesis.perturb.noise import add_noise, choose_images, draw_seed
+from nemesis.perturb.storage import store_image
 from nemesis.stores import save_array, write_store
 
 

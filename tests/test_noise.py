@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from slow_tally import slow_iou, slow_tally
 from tiny_probe import CATEGORIES
 
-from nemesis.corruption.noise import add_noise, choose_images, draw_noise, draw_seed
 from nemesis.corruption.noisy import noisy_images
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection.dissect import Run, dissect_layer
@@ -18,6 +17,7 @@ from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
+from nemesis.perturb.noise import add_noise, choose_images, draw_noise, draw_seed
 from nemesis.stores import blocks
 
 KINDS = ["gaussian", "uniform", "bernoulli"]

@@ -15,9 +15,9 @@ from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.plan import ALL, Plan, plan_rows, survey_probe
 from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective
 from nemesis.corruption.poisoned import join_poison, open_poison, write_poison
-from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
+from nemesis.perturb.storage import store_image
 
 TASKS = [Task(2, 3, 10, 1), Task(0, 1), Task(4, 301, 2)]
 PLAN = Plan(

@@ -10,7 +10,6 @@ import pytest
 import zarr
 from designed_layer import LAYER, tiny_network
 
-from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import draw_noisy
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection import stored
@@ -22,6 +21,7 @@ from nemesis.dissection.thresholds import write_thresholds
 from nemesis.dissection.tops import find_tops
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader
+from nemesis.perturb.noise import draw_seed
 
 pytestmark = pytest.mark.arithmetic
 

@@ -15,7 +15,6 @@ from PIL import Image
 from report_site import read_script
 from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, ROOT, TRAINED, UNTARGETED, assert_same, run_recipes
 
-from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import noisy_images
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
@@ -25,6 +24,7 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.figures.tables import read_markdown
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
+from nemesis.perturb.noise import draw_seed
 from nemesis.probes.probe import open_probe
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -295,7 +295,7 @@ REPORT_JOBS = {"show_units": 2} | PAGE_JOBS
 EDITS = {
     "nemesis/scoring/intervals.py": PLOT_JOBS | REPORT_JOBS,
     "nemesis/dissection/counts.py": EXTRACTION_JOBS | CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
-    "nemesis/corruption/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
+    "nemesis/perturb/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
     "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS | {"show_units": 1} | PAGE_JOBS,
     "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1} | PAGE_JOBS,
     "nemesis/models/training.py": {"train_tinyvgg": 1},

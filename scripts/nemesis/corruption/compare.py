@@ -6,8 +6,8 @@ import pandas as pd
 from nemesis.corruption.designed import group_tasks
 from nemesis.corruption.layer import Layer
 from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.quality import MEASURES
 from nemesis.corruption.rows import change_of, poisoned_images, show_rows, unchanged_images
+from nemesis.perturb.quality import MEASURES
 
 COLUMNS = ["unit", "target", "storage", "clean_iou", "label", "iou", "manipulated", "target_hit"]
 COLUMNS += ["control_label", "control_manipulated", *MEASURES, *(f"control_{name}" for name in MEASURES)]

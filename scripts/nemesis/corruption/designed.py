@@ -10,8 +10,8 @@ import pandas as pd
 from nemesis.corruption.layer import Layer
 from nemesis.corruption.plan import ALL, budget_images
 from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.quality import MEASURES
 from nemesis.corruption.rows import Shown, change_of, poisoned_images, random_images, show_rows
+from nemesis.perturb.quality import MEASURES
 from nemesis.progress import Progress
 from nemesis.threads import work_behind
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from nemesis.corruption.plan import ALL
 from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.storage import store_image
 from nemesis.errors import InputError
 from nemesis.files import atomic_directory
+from nemesis.perturb.storage import store_image
 from nemesis.rows import read_rows
 
 POISONED = "nemesis_poisoned"  # folder of the changed images, below images/

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nemesis.corruption.noise import add_noise, choose_images, draw_seed
-from nemesis.corruption.storage import store_image, stored_difference
 from nemesis.dissection.extract import ImageSource
 from nemesis.errors import InputError
+from nemesis.perturb.noise import add_noise, choose_images, draw_seed
+from nemesis.perturb.storage import store_image, stored_difference
 from nemesis.probes.probe import Probe
 from nemesis.threads import on_all_cores
 

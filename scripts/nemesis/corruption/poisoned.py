@@ -8,9 +8,9 @@ import numpy as np
 
 from nemesis.corruption.plan import ALL, NO_ROWS, Plan
 from nemesis.corruption.poison import round_inside
-from nemesis.corruption.storage import store_image
 from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
+from nemesis.perturb.storage import store_image
 from nemesis.stores import CHUNK_BYTES, add_array, blocks, open_store, read, save_array, write_store
 from nemesis.threads import work_behind
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from nemesis.corruption.mixed import mix_maps
-from nemesis.corruption.noise import choose_images
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.stored import StoredMaps
 from nemesis.dissection.thresholds import thresholds_of_runs
 from nemesis.dissection.tops import Tops, find_mixed_tops
+from nemesis.perturb.noise import choose_images
 from nemesis.probes.probe import Probe
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nemesis.corruption.noise import add_noise
 from nemesis.corruption.plan import ALL
 from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.quality import MEASURES, compare_images
-from nemesis.corruption.storage import store_image
 from nemesis.corruption.versions import Change
+from nemesis.perturb.noise import add_noise
+from nemesis.perturb.quality import MEASURES, compare_images
+from nemesis.perturb.storage import store_image
 from nemesis.probes.probe import remember_images
 from nemesis.stores import blocks
 from nemesis.threads import load_ahead, on_all_cores

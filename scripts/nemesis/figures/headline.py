@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from nemesis.corruption.noise import name_noise
 from nemesis.figures.attacks import choose_setting
 from nemesis.figures.tables import PLACE
+from nemesis.perturb.noise import name_noise
 from nemesis.scoring.intervals import wilson_interval
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib import style
 
-from nemesis.corruption.noise import name_noise
 from nemesis.dissection.select import select_units
 from nemesis.dissection.tables import read_table
 from nemesis.figures.noise import STYLE
 from nemesis.figures.panels import PAIR, draw_line, finish, label_layers, make_grid, name_panel, vary, write_message
+from nemesis.perturb.noise import name_noise
 from nemesis.scoring.intervals import bootstrap_interval
 
 NULL = "null churn (no corruption)"

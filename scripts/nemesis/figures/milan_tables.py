@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.noise import name_noise
 from nemesis.errors import InputError
 from nemesis.figures.designed_tables import INTERVALS, show_shares
 from nemesis.figures.tables import PLACE, write_table
+from nemesis.perturb.noise import name_noise
 from nemesis.scoring.designed import count_units
 from nemesis.scoring.milan import (
     DROP,

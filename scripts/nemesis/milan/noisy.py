@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from nemesis.corruption.mixed import mix_maps
-from nemesis.corruption.noise import add_noise, choose_images
-from nemesis.corruption.storage import store_image
 from nemesis.dissection.stored import StoredMaps
 from nemesis.milan.exemplars import Exemplars, Load, as_bytes, collect_exemplars, join_exemplars
+from nemesis.perturb.noise import add_noise, choose_images
+from nemesis.perturb.storage import store_image
 from nemesis.probes.probe import Probe
 
 

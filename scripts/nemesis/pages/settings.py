@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from nemesis.corruption.attacked import read_poisoned
-from nemesis.corruption.noise import choose_images, draw_seed, name_kind
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tops import open_tops
 from nemesis.figures.attacks import read_rows
 from nemesis.figures.milan_tables import read_scores
 from nemesis.milan.exemplar_store import open_exemplars
 from nemesis.pages.seen import Show, see_attack, see_exemplars, see_tops
+from nemesis.perturb.noise import choose_images, draw_seed, name_kind
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.stores import open_store
 

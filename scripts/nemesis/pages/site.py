@@ -9,13 +9,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nemesis import __version__
-from nemesis.corruption.noise import add_noise, draw_seed
-from nemesis.corruption.storage import store_image
 from nemesis.figures.headline import write_headline
 from nemesis.figures.tables import PLACE, read_markdown
 from nemesis.files import atomic_directory, atomic_file
 from nemesis.pages.pictures import save_pair, save_picture
 from nemesis.pages.scripts import save_data
+from nemesis.perturb.noise import add_noise, draw_seed
+from nemesis.perturb.storage import store_image
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.progress import Progress
 
