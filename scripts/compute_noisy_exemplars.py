@@ -4,19 +4,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from nemesis.corruption.mixed import NoisyMaps
 from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
 from nemesis.milan.noisy import collect_noisy_exemplars
 from nemesis.milan.units import choose_units
-from nemesis.perturb.noise import draw_seed
+from nemesis.perturb.noise import StoredNoise, draw_seed
 from nemesis.probes.probe import open_probe
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
     milan, probe = params.milan, open_probe(Path(files.probe).parent)
-    noise = {"kind": wildcards.kind, "std": float(wildcards.std), "storage": params.storage}
+    noise = StoredNoise(wildcards.kind, float(wildcards.std), params.storage)
     options = (milan["exemplars"], milan["quantile"], milan["size"])
     normalisation = read_normalisation(files.card) if milan["published"] else None
     for number, layer in enumerate(params.layers):
@@ -26,12 +27,12 @@ with job(snakemake.log[0], snakemake.threads):
         }
         units = choose_units(params.units[layer], pd.read_csv(files.thresholds[number]), params.seed, layer)
         found = collect_noisy_exemplars(
-            maps, noisy, probe, noise, params.fractions, units, *options, normalisation=normalisation
+            NoisyMaps(maps, noisy, params.fractions), probe, noise, units, *options, normalisation=normalisation
         )
         write_exemplars(
             Path(snakemake.output.exemplars[number]).parent,
             found,
-            sha256_json([milan, noise]),
+            sha256_json([milan, vars(noise)]),
             (files.probe, files.maps[number]),
             layer=layer,
             quantile=milan["quantile"],

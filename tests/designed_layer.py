@@ -9,10 +9,11 @@ import torch
 import zarr
 
 from nemesis import stores
-from nemesis.corruption.plan import ALL, EMPTY, Plan, select_tasks
+from nemesis.corruption.plan import EMPTY, Plan, select_tasks
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
+from nemesis.perturb.poison import ALL
 from nemesis.probes.regions import Regions, find_regions
 
 LAYER, UNITS = "2", 5

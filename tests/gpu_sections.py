@@ -243,7 +243,7 @@ def _time_attack(bench: Bench, case: Case, images: int):
     fraction = min(0.5, bench.size.rows / (4 * images))
     subject, plan = plan_attack(layer, fraction)
     for name, device in (("survey", PROCESSOR), ("survey, on the device", bench.device)):
-        arguments = (plan.tasks, layer.maps, layer.thresholds, layer.probe, device, "segmentation")
+        arguments = (plan.tasks, subject, device)
         yield bench.time(name, case.layer, images, lambda arguments=arguments: survey_probe(*arguments))
     rows, steps = len(plan), bench.size.steps
     forward, step = (bench.bare(stage, case.layer) for stage in ("forward", "step"))

@@ -12,9 +12,9 @@ from PIL import Image
 
 from nemesis.config import Design, Extraction
 from nemesis.corruption.collateral import COLUMNS as COLLATERAL
-from nemesis.corruption.compare import COLUMNS as STORAGE
 from nemesis.corruption.designed import COLUMNS as DISSECTION
 from nemesis.corruption.designed import CURVE as BUDGET
+from nemesis.corruption.designed import STORAGE
 from nemesis.corruption.minimum import COLUMNS as MINIMUM
 from nemesis.dissection.upsample import upsample
 from nemesis.figures.attacks import Attacks, choose_setting, read_rows

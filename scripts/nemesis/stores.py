@@ -9,6 +9,8 @@ import contextlib
 import itertools
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +28,30 @@ MAX_BLOCK = 128
 TAKEN_CHUNKS = 32  # consecutive chunks that `take` reads at once
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a store was made from: a hash of the settings, and the input files."""
+
+    config_hash: str = ""
+    inputs: Sequence = ()
+
+
+UNKNOWN = Origin()
+
+
+def store_folder(path) -> Path:
+    """The folder of a store, which may be named by the zarr.json in it."""
+    path = Path(path)
+    return path.parent if path.name == "zarr.json" else path
+
+
 @contextlib.contextmanager
 def write_store(path, config_hash: str = "", inputs=(), **attrs):
-    """Yield a new zarr group that becomes `path` when the block ends well.
+    """Yield a new zarr group that becomes `path`, a folder or the zarr.json in it, when the block ends well.
 
     `inputs` are files whose names and sha256 are recorded in `created_from`.
     """
-    with atomic_directory(path) as partial:
+    with atomic_directory(store_folder(path)) as partial:
         group = zarr.open_group(partial, mode="w", zarr_format=3)
         group.attrs.update(
             nemesis_version=__version__,
@@ -73,11 +92,11 @@ def block_size(bytes_per_image: int, count: int) -> int:
 
 
 def open_store(path, whole: bool = True):
-    """Open a store for reading.
+    """Open a store for reading, named by its folder or the zarr.json in it.
 
     Raises InputError when it, one of its arrays or (if `whole`) a chunk of one is missing.
     """
-    path = Path(path)
+    path = store_folder(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Object at .snakemake_timestamp")

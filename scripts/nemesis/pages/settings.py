@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.attacked import read_poisoned
+from nemesis.corruption.poisoned import read_poisoned
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tops import open_tops
 from nemesis.figures.attacks import read_rows
