@@ -9,7 +9,9 @@ def _lists(config):
     masks = any(one.dissected for one in list_extractions(config))
     noises, designs = list_noises(config), list_exemplar_designs(config)
     mn = noises if "noise" in milan else []
-    lt = (["labels", "margin"] + (["noise", "figure_2a", "figure_2b", "noise_kinds"] if noises else [])) if masks else []
+    lt = (
+        (["labels", "margin"] + (["noise", "figure_2a", "figure_2b", "noise_kinds"] if noises else [])) if masks else []
+    )
     lf = (["null_churn", "margin"] + (["figure_2a", "figure_2b"] if noises else [])) if masks else []
     return {
         "plot_tables": (lt, lf),

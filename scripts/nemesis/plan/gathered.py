@@ -46,8 +46,10 @@ def shown_unit(plan: Plan) -> Inputs:
     last = (*place, designs[-1].method, designs[-1].eps, designs[-1].mode, designs[-1].masks)
     clean = {"probe": paths.PROBE, "maps": paths.MAPS, "tally": paths.TALLY, "clean": paths.DISSECTION}
     poisoned = {"poison": paths.POISON, "poisoned_maps": paths.POISONED_MAPS}
-    tables = {design.eps: path for design, path in zip(designs, at_designs(
-        paths.DESIGNED_DISSECTION, [place], designs).values(), strict=True)}
+    tables = {
+        design.eps: path
+        for design, path in zip(designs, at_designs(paths.DESIGNED_DISSECTION, [place], designs).values(), strict=True)
+    }
     return Inputs(
         {name: fill(path, place) for name, path in clean.items()}
         | {"tables": tables}
@@ -140,12 +142,15 @@ def layer_page(plan: Plan, place: Place) -> Inputs:
     for name, path in (("noise", paths.NOISY_DISSECTION), ("tops", paths.NOISY_TOPS)):
         files[name] = _of_noises(path, place, noises if place in plan.dissected else [])
     for name, path in (
-        ("designed", paths.DESIGNED_DISSECTION), ("poison", paths.POISON), ("poisoned_maps", paths.POISONED_MAPS)
+        ("designed", paths.DESIGNED_DISSECTION),
+        ("poison", paths.POISON),
+        ("poisoned_maps", paths.POISONED_MAPS),
     ):
         files[name] = _of_designs(path, place, designs)
     if place in plan.described:
         files["descriptions"] = fill(paths.DESCRIPTIONS, place, corruption="clean")
-        files |= {"scores": path for pair, path in scores(plan).items() if pair == place[:2]}
+        if place[:2] in scores(plan):
+            files["scores"] = scores(plan)[place[:2]]
     exemplars = {
         (noise.kind, noise.std): fill(paths.EXEMPLARS, place, corruption=f"noise/{noise.name}")
         for noise in plan.described_noises(place)

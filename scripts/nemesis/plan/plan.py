@@ -134,7 +134,7 @@ class Plan:
         return found + [f"designed/{design.name}" for design in self.described_designs(place)]
 
     def controlled(self, section: str) -> list[Design]:
-        """The designs at which `compare_storage` (untargeted) or `collateral` (shared, too) looks; without them, all."""
+        """The designs that `compare_storage` (untargeted) or `collateral` (shared, too) looks at; without them, all."""
         wanted = {"compare_storage": {"untargeted"}, "collateral": {"untargeted", "shared"}}[section]
         modes = wanted & set(self.designed.get("modes", ())) or self.designed.get("modes", ())
         sizes = self.designed.get(section, {}).get("eps", ())

@@ -6,10 +6,10 @@ A dry run may come before they are there: then a rule has no such input.
 import re
 from pathlib import Path
 
-from nemesis.estimate.probes import image_size
 from nemesis.plan import paths
 from nemesis.plan.paths import fill
 from nemesis.plan.plan import Plan
+from nemesis.probes.sizes import image_size
 from nemesis.sources import find_source
 
 
