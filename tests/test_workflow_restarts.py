@@ -8,7 +8,15 @@ import pytest
 from workflow_runs import LITE, MILAN_STOPS, SHAKES, STOPS, TRAINED, assert_same, start_stopped
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
-FINAL = ("**/*.csv", "**/*.md", "**/*.txt", "models/**/*", "runs/*/figures/*", "**/*.zarr/**/*", "runs/*/report/**/*.*[a-z]")
+FINAL = (
+    "**/*.csv",
+    "**/*.md",
+    "**/*.txt",
+    "models/**/*",
+    "runs/*/figures/*",
+    "**/*.zarr/**/*",
+    "runs/*/report/**/*.*[a-z]",
+)
 
 
 def test_every_rule_was_killed(killed):
