@@ -42,11 +42,8 @@ def read_jobs(folder: Path, notes: Path) -> dict[str, Job]:
             (log,) = found["log"]
             job = jobs.setdefault(log, Job(found["rule"]))
             job.inputs.update(found["input"])
-            job.outputs.add(
-                base64.urlsafe_b64decode(
-                    str(path.relative_to(folder / ".snakemake/metadata")).replace("@", "/")
-                ).decode()
-            )
+            name = str(path.relative_to(folder / ".snakemake" / "metadata")).replace("@", "").replace("/", "")
+            job.outputs.add(base64.urlsafe_b64decode(name).decode())
     opened = defaultdict(set)
     for path in notes.iterdir():
         log, *files = path.read_text().split("\n")
@@ -59,10 +56,7 @@ def read_jobs(folder: Path, notes: Path) -> dict[str, Job]:
 def covers(declared: str, file: str) -> bool:
     """Is a file a declared one, inside of a declared store or folder, or one that is about to get such a name?"""
     folder = declared.removesuffix("/zarr.json")
-    parts = [
-        part.partition(".partial-")[0].removeprefix(".") if ".partial-" in part else part for part in file.split("/")
-    ]
-    name = "/".join(parts)
+    name = re.sub(r"/\.([^/]*)\.partial-[^/]*", r"/\1", file)
     return name == declared or name.startswith(f"{folder}/") or (name == folder and declared != folder)
 
 
