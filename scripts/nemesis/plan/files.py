@@ -1,6 +1,7 @@
 """What a script was given, by what each file is about. Standard library only: every script imports it."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 
 def pair_files(files, keys: Mapping[str, Sequence[Hashable]]) -> dict[str, dict[Hashable, str]]:
@@ -19,3 +20,11 @@ def _pair(name: str, paths: str | Sequence[str], keys: list[Hashable]) -> dict[H
     if len(set(keys)) != len(keys):
         raise ValueError(f"input {name}: a key stands twice")
     return dict(zip(keys, map(str, paths), strict=True))
+
+
+def group_files(paths: Iterable[str]) -> dict[str, dict[str, Path]]:
+    """{name: {ending: path}} of tables or figures, each of which has several files: {labels: {.csv: ..., .md: ...}}."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in map(Path, paths):
+        found.setdefault(path.stem, {})[path.suffix] = path
+    return found
