@@ -12,6 +12,7 @@ with job(snakemake.log[0]):
     scores = gather_scores(
         found["scores"], found["predictions"], params.noises, params.designs, files.threshold, params.seed
     )
-    summary = write_milan_report(scores, group_files(output.tables), group_files(output.figures))
+    tables, figures = group_files(output.tables, params.tables), group_files(output.figures, params.figures)
+    summary = write_milan_report(scores, tables, figures)
     with atomic_file(output.summary) as partial:
         partial.write_text(summary, encoding="utf-8")

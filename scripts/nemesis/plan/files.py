@@ -22,9 +22,18 @@ def _pair(name: str, paths: str | Sequence[str], keys: list[Hashable]) -> dict[H
     return dict(zip(keys, map(str, paths), strict=True))
 
 
-def group_files(paths: Iterable[str]) -> dict[str, dict[str, Path]]:
-    """{name: {ending: path}} of tables or figures, each of which has several files: {labels: {.csv: ..., .md: ...}}."""
-    found: dict[str, dict[str, Path]] = {}
+def group_files(paths: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, Path]]:
+    """{name: {ending: path}} of tables or figures, each of which has several files, in the order of `names`.
+
+    A file is named by what stands before its ending: {labels: {.csv: ..., .md: ..., .tex: ...}}. Raises ValueError
+    when a name has no file, or a file no name.
+    """
+    found: dict[str, dict[str, Path]] = {name: {} for name in names}
     for path in map(Path, paths):
-        found.setdefault(path.stem, {})[path.suffix] = path
+        if path.stem not in found:
+            raise ValueError(f"{path}: no such name among {', '.join(found)}")
+        found[path.stem][path.suffix] = path
+    absent = [name for name, files in found.items() if not files]
+    if absent:
+        raise ValueError(f"no file for {', '.join(absent)}")
     return found
