@@ -17,7 +17,7 @@ from nemesis.figures.milan_example import choose_change, describe_example, gathe
 from nemesis.figures.milan_report import CHOSEN, MAKERS, PLOTS, write_milan_report
 from nemesis.figures.milan_sheet import choose_units, gather_units, plot_units, read_labels
 from nemesis.figures.milan_tables import gather_scores
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.files import write_csv
 from nemesis.stores import save_array, write_store
 

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from nemesis.figures.escape import one_line
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
 from nemesis.figures.milan_tables import describe_setting, last_counts, number_steps, read_scores
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import write_message
+from nemesis.figures.style import STYLE, write_message
 from nemesis.figures.tables import PLACE
 from nemesis.scoring.milan import describe_threshold, read_threshold
 from nemesis.stores import open_store, read

@@ -17,7 +17,7 @@ from nemesis.figures.milan_tables import (
     table_4,
     write_scores,
 )
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.figures.tables import PLACE, format_share
 from nemesis.scoring.milan import describe_threshold, name_mean, name_share
 

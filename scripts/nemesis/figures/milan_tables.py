@@ -237,7 +237,7 @@ def show_scores(table: pd.DataFrame) -> pd.DataFrame:
 def write_scores(table: pd.DataFrame, stem):
     """Write a table as CSV, and with the threshold in words below it as Markdown and LaTeX."""
     note = f"{explain_threshold(table.iloc[0])}; scorer: {table['scorer'].iloc[0]}" if len(table) else ""
-    write_table(table, stem, show_scores, note)
+    write_table(table, [f"{stem}.{ending}" for ending in ("csv", "md", "tex")], show_scores, note)
 
 
 def explain_threshold(line) -> str:
