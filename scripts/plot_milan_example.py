@@ -1,7 +1,7 @@
 """Figure 3 for MILAN: one unit's exemplars and description before and after a corruption."""
 
 from nemesis.figures.milan_example import ShownFiles, gather_change, plot_change
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.job import job
 from nemesis.plan.files import pair_files
 from nemesis.scoring.descriptions import read_scores

@@ -1,7 +1,7 @@
 """A sheet of clean units with their exemplars, descriptions and labels."""
 
 from nemesis.figures.milan_sheet import gather_units, plot_units
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.job import job
 from nemesis.plan.files import pair_files
 

@@ -206,7 +206,7 @@ def make_tables(results: Path, figure: bool):
         "null_churn": 0.123456789,
         "label": HOSTILE,
     }
-    write_table(pd.DataFrame([line]), results / "tables" / "labels")
+    write_table(pd.DataFrame([line]), [results / "tables" / f"labels{ending}" for ending in (".csv", ".md", ".tex")])
     if figure:
         path = results / "figures" / "figure_2a.svg"
         path.parent.mkdir(parents=True)

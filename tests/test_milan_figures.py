@@ -16,7 +16,7 @@ from nemesis.figures.exemplar_strips import OUTLINE, cut_strip, find_row, open_f
 from nemesis.figures.milan_example import ShownFiles, choose_change, describe_example, gather_change, plot_change
 from nemesis.figures.milan_report import CHOSEN, MAKERS, PLOTS, write_milan_report
 from nemesis.figures.milan_sheet import choose_units, gather_units, plot_units, read_labels
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.files import write_csv
 from nemesis.scoring.descriptions import read_scores
 from nemesis.stores import save_array, write_store

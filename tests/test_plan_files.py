@@ -1,11 +1,12 @@
 """Files of a rule by what each is about."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from snakemake.iocontainers import InputFiles
 
-from nemesis.plan.files import pair_files
+from nemesis.plan.files import group_files, pair_files
 
 KEYS = [("scenes", "vgg", "conv1"), ("scenes", "vgg", "conv2")]
 
@@ -39,3 +40,18 @@ def test_a_key_that_stands_twice():
 def test_an_input_that_is_not_there():
     with pytest.raises(AttributeError, match="clean"):
         pair_files(SimpleNamespace(), {"clean": KEYS})
+
+
+def test_files_are_grouped_by_name():
+    paths = [f"results/tables/{name}.{ending}" for name in ("labels", "noise") for ending in ("csv", "md")]
+    found = group_files(paths, ["noise", "labels"])
+    assert list(found) == ["noise", "labels"] and group_files([], []) == {}
+    assert found["labels"] == {".csv": Path(paths[0]), ".md": Path(paths[1])}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(["a", "b"], "no file for b"), (["b"], r"tables/a.csv: no such name among b")]
+)
+def test_names_and_files_belong_together(names, message):
+    with pytest.raises(ValueError, match=message):
+        group_files(["tables/a.csv"], names)

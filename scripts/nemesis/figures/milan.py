@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 
 from nemesis.figures.escape import to_legend_text
 from nemesis.figures.milan_tables import explain_threshold
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import (
+from nemesis.figures.style import (
     CHURN,
     PAIR,
+    STYLE,
     draw_line,
     finish,
     label_layers,
@@ -151,7 +151,7 @@ def _finish(figure, grid, table: pd.DataFrame, title: str, x_label: str):
     threshold, means = table["threshold"].iloc[0], [name for name in table if name.endswith("f1_low")]
     for axes in grid[1]:
         axes.axhline(threshold, color="0.25", linewidth=0.9, linestyle=(0, (1, 1.5)), label="threshold")
-    finish(figure, grid, f"{title};\n{INTERVALS}", "", x_label, name_threshold(figure, table), columns=3)
+    finish(grid, f"{title};\n{INTERVALS}", "", x_label, name_threshold(figure, table), columns=3)
     lowest = min(threshold, table[means].min(axis=None)) if means else threshold
     for axes in grid[1]:
         low = math.floor(10 * lowest - 0.5) / 10
@@ -198,7 +198,7 @@ def plot_accuracy(table: pd.DataFrame):
     ]
     images = table["n_images"].iloc[0]
     footnote = name_threshold(figure, table)
-    finish(figure, grid, title, names[measure], f"poisoned images (of {images:.0f})", footnote, shared=False)
+    finish(grid, title, names[measure], f"poisoned images (of {images:.0f})", footnote)
     figure.suptitle("")
     look = {"fontsize": 7.5, "title": title, "title_fontsize": 9, "loc": "outside upper center"}
     figure.legend(handles=handles, ncols=2, **look)

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from nemesis.figures.escape import one_line
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
 from nemesis.figures.milan_tables import describe_setting, last_counts, name_setting, number_steps
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import write_message
+from nemesis.figures.style import STYLE, write_message
 from nemesis.figures.tables import PLACE
 from nemesis.scoring.milan import describe_threshold, threshold_columns
 from nemesis.stores import open_store, read

@@ -18,7 +18,7 @@ from nemesis.figures.milan_tables import (
     table_4,
     write_milan_table,
 )
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.figures.tables import PLACE, format_share
 from nemesis.scoring.milan import describe_threshold, name_mean, name_share
 
@@ -48,7 +48,7 @@ def write_milan_report(scores: MilanScores, tables: Files, figures: Files) -> st
     made = {name: MAKERS[name](scores) for name in {CHOSEN.get(name, (name,))[0] for name in tables}}
     made |= {name: choose(made[source]) for name, (source, choose) in CHOSEN.items() if name in tables}
     for name, files in tables.items():
-        write_milan_table(made[name], files[".csv"].with_suffix(""))
+        write_milan_table(made[name], files.values())
     for name, files in figures.items():
         save_figure(PLOTS[name](made[name]), *files.values())
     return summarise_milan(made.get("table_1"), made.get("table_3"), scores.threshold)

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from nemesis.dissection.tables import read_table
 from nemesis.figures.escape import one_line, to_figure_text
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import write_message
+from nemesis.figures.style import STYLE, write_message
 from nemesis.scoring.descriptions import read_descriptions
 
 STREAM = 0x73686565

@@ -1,7 +1,7 @@
 """Tables of MILAN's descriptions: how similar they are after a corruption, beside the controls."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,10 +236,10 @@ def show_scores(table: pd.DataFrame) -> pd.DataFrame:
     return show_shares(shown.drop(columns=[*THRESHOLD, "published_threshold"]), intervals=SHARES)
 
 
-def write_milan_table(table: pd.DataFrame, stem):
-    """Write a table as CSV, and with the threshold in words below it as Markdown and LaTeX."""
+def write_milan_table(table: pd.DataFrame, paths: Iterable):
+    """Write a table to files, as their endings say: .csv, and with the threshold in words below it .md and .tex."""
     note = f"{explain_threshold(table.iloc[0])}; scorer: {table['scorer'].iloc[0]}" if len(table) else ""
-    write_table(table, stem, show_scores, note)
+    write_table(table, paths, show_scores, note)
 
 
 def explain_threshold(line) -> str:

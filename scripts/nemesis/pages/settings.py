@@ -11,7 +11,7 @@ from nemesis.corruption.attacked import read_poisoned
 from nemesis.corruption.noise import choose_images, draw_seed, name_kind
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tops import open_tops
-from nemesis.figures.attacks import read_rows
+from nemesis.figures.attacks import read_outcomes
 from nemesis.milan.exemplar_store import open_exemplars
 from nemesis.pages.strongest import UnitPictures, show_attack, show_exemplars, show_tops
 from nemesis.probes.probe import Probe, open_probe
@@ -107,7 +107,7 @@ def list_settings(layer: ReportLayer) -> Iterator[Setting]:
 
 def _list_noise(layer: ReportLayer, noise: tuple) -> Iterator[Setting]:
     kind, std = noise
-    labels = read_rows(layer.files.noise[noise]) if layer.files.noise else None
+    labels = read_outcomes(layer.files.noise[noise]) if layer.files.noise else None
     described = layer.scores.get(noise)
     known = labels if labels is not None else described
     for (fraction, draw), part in known.groupby(["fraction", "seed"], sort=True):
@@ -131,7 +131,7 @@ def _show_noise(layer: ReportLayer, noise: tuple, fraction: float, draw: int) ->
 
 
 def _list_designed(layer: ReportLayer, design: tuple) -> Iterator[Setting]:
-    (method, eps, mode, masks), table = design, read_rows(layer.files.designed[design])
+    (method, eps, mode, masks), table = design, read_outcomes(layer.files.designed[design])
     stores = [open_store(Path(files[design]).parent) for files in (layer.files.poison, layer.files.poisoned_maps)]
     turn = table.groupby("unit").cumcount()
     for place, part in table.groupby(turn):

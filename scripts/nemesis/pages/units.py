@@ -12,7 +12,7 @@ import pandas as pd
 from nemesis.dissection.select import select_units
 from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import find_tops
-from nemesis.figures.attacks import read_rows
+from nemesis.figures.attacks import read_outcomes
 from nemesis.files import atomic_directory
 from nemesis.pages.formats import draw_overlay, save_data, save_pair, to_columns
 from nemesis.pages.settings import ReportLayer, Setting, list_settings
@@ -63,7 +63,7 @@ def make_units(layer: ReportLayer, units, min_iou: float) -> pd.DataFrame:
         table["margin"] = table["iou"] - pd.to_numeric(table["iou_2"], errors="coerce")
         table["null_churn"] = table["unit"].map(pd.read_csv(files.null_churn).groupby("unit")["changed"].mean())
     if files.minimum:
-        table["minimum_epsilon"] = table["unit"].map(read_rows(files.minimum).set_index("unit")["minimum_epsilon"])
+        table["minimum_epsilon"] = table["unit"].map(read_outcomes(files.minimum).set_index("unit")["minimum_epsilon"])
     if files.descriptions:
         found = read_table(files.descriptions).set_index("unit")["description"]
         table["description"] = table["unit"].map(found)
