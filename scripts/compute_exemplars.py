@@ -20,7 +20,7 @@ with job(snakemake.log[0], snakemake.threads):
     options = (milan["exemplars"], milan["quantile"], milan["size"])
     more = {"normalisation": read_normalisation(files.card) if milan["published"] else None}
     for number, layer in enumerate(params.layers):
-        maps = open_maps(Path(files.maps[number]).parent)
+        maps = open_maps(Path(files.maps[number]).parent, layer)
         units = choose_units(params.units[layer], pd.read_csv(files.thresholds[number]), params.seed, layer)
         record = {"config_hash": sha256_json(milan), "inputs": (files.probe, files.maps[number])}
         record |= {"layer": layer, "quantile": milan["quantile"]}

@@ -20,9 +20,10 @@ with job(snakemake.log[0], snakemake.threads):
     options = (milan["exemplars"], milan["quantile"], milan["size"])
     normalisation = read_normalisation(files.card) if milan["published"] else None
     for number, layer in enumerate(params.layers):
-        maps = open_maps(Path(files.maps[number]).parent)
+        maps = open_maps(Path(files.maps[number]).parent, layer)
         noisy = {
-            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number]) for draw in params.draws
+            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number], layer)
+            for draw in params.draws
         }
         units = choose_units(params.units[layer], pd.read_csv(files.thresholds[number]), params.seed, layer)
         found = collect_noisy_exemplars(

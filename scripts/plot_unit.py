@@ -6,5 +6,5 @@ from nemesis.job import job
 
 with job(snakemake.log[0]):
     params = snakemake.params
-    example = gather_example(snakemake.input, params.eps)
+    example = gather_example(snakemake.input, params.eps, params.place[2])
     save_figure(plot_example(example, params.place, params.eps[-1]), *snakemake.output)

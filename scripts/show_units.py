@@ -6,6 +6,6 @@ from nemesis.pages.settings import open_layer
 
 with job(snakemake.log[0]):
     params, files = snakemake.params, snakemake.input
-    layer = open_layer(files, params.seed, params.noises, params.designs, params.attacks)
+    layer = open_layer(files, snakemake.wildcards.layer, params.seed, params.noises, params.designs, params.attacks)
     place = {name: snakemake.wildcards[name] for name in ("probe", "model", "layer")}
     write_layer(snakemake.output.folder, place, layer, params.units, params.min_iou)

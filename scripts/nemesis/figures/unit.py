@@ -53,8 +53,8 @@ def choose_task(table: pd.DataFrame) -> int | None:
     return int(changed["clean_iou"].idxmax()) if len(changed) else None
 
 
-def gather_example(files, eps: list[float]) -> Example | None:
-    """Read what the figure shows; None when no unit was manipulated at the largest eps.
+def gather_example(files, eps: list[float], layer: str) -> Example | None:
+    """Read what the figure of a layer shows; None when no unit was manipulated at the largest eps.
 
     `files` has probe, maps, tally, clean, tables (ascending eps), poison and poisoned_maps, those of
     the largest eps. The differences are those that the attack stored in 8 bits.
@@ -64,7 +64,7 @@ def gather_example(files, eps: list[float]) -> Example | None:
     if task is None:
         return None
     row, probe = tables[-1].iloc[task], open_probe(Path(files.probe).parent)
-    unit, maps = int(row["unit"]), open_maps(Path(files.maps).parent)
+    unit, maps = int(row["unit"]), open_maps(Path(files.maps).parent, layer)
     poisoned = read_poisoned(*(open_store(Path(path).parent) for path in (files.poison, files.poisoned_maps)), task)
     clean_max = read(maps.max, slice(unit, unit + 1))[0].astype(np.float32)
     new_max = clean_max.copy()

@@ -138,7 +138,7 @@ def _whole(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def open_layer(files, seed: int, noises, designs, attacks) -> Layer:
-    """Open what the settings of a layer are read from; InputError when a store is missing or damaged."""
-    probe, clean = open_probe(Path(files.probe).parent), open_maps(Path(files.maps).parent)
+def open_layer(files, name: str, seed: int, noises, designs, attacks) -> Layer:
+    """Open what the settings of the layer `name` are read from; InputError when a store is missing or damaged."""
+    probe, clean = open_probe(Path(files.probe).parent), open_maps(Path(files.maps).parent, name)
     return Layer(files, probe, clean, seed, noises, designs, attacks)
