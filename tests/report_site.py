@@ -17,7 +17,7 @@ from nemesis.pages.layer import write_layer
 from nemesis.pages.settings import open_layer
 from nemesis.pages.site import Site, write_site
 from nemesis.probes.probe import unlabelled_rows, write_arrays
-from nemesis.stores import save_array, write_store
+from nemesis.stores import save_array, write_root, write_store
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, SIDE, CELLS, SEED = 24, 32, 4, 0
@@ -27,6 +27,7 @@ LABELS = ["cat", HOSTILE, LONG, "dog & \"cat\" | 'mouse'", "π ∧ \u2028 line"]
 CATEGORIES = ["object", "part", "texture", "object", "color"]
 ATTACKED = (1, 3)
 POISONED = 4  # images of an attacked unit
+LAYER = "conv1"  # as the stores of maps call it
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def make_report(
         first = first or files
         folders.append(results / "report" / "layers" / "scenes" / "net #1" / layer)
         noises, designs = [{"kind": "gaussian", "std": 0.1}], [design(2), design(6)]
-        opened = open_layer(files, SEED, noises, designs, [])
+        opened = open_layer(files, LAYER, SEED, noises, designs, [])
         write_layer(folders[-1], place | {"layer": layer}, opened, "all", 0.04)
     make_tables(results, figure)
     site = Site(
@@ -107,10 +108,11 @@ def make_probe(path: Path, attrs: dict):
 
 
 def make_maps(path: Path, maps: np.ndarray, image: np.ndarray):
-    with write_store(path) as group:
+    with write_store(path / LAYER) as group:
         save_array(group, "maps", maps, ("unit", "image", "y", "x"), "activation", (8, 5, CELLS, CELLS))
         save_array(group, "max", maps.max(axis=(2, 3)), ("unit", "image"), "activation")
         save_array(group, "image", image.astype(np.uint32), ("image",), "number")
+    write_root(path)
 
 
 def make_files(folder: Path, probe: Path, units: int, labelled: bool) -> SimpleNamespace:
@@ -155,7 +157,7 @@ def make_noise(folder: Path, maps: np.ndarray, clean: pd.DataFrame, thresholds: 
     """Noise on half of the images and on all of them: labels, and the strongest images."""
     chosen = {fraction: choose_images(IMAGES, fraction, draw_seed(SEED, 0)) for fraction in (0.5, 1.0)}
     make_maps(folder / "noisy.zarr", maps[::-1].copy(), np.arange(IMAGES))
-    stores = open_maps(folder / "activations.zarr"), open_maps(folder / "noisy.zarr")
+    stores = open_maps(folder / "activations.zarr", LAYER), open_maps(folder / "noisy.zarr", LAYER)
     runs = [mix_maps(*stores, numbers) for numbers in chosen.values()]
     columns = {"fraction": np.array(list(chosen)), "seed": np.zeros(2, int)}
     write_tops(
