@@ -17,7 +17,7 @@ from nemesis.pages.site import Site, write_site
 from nemesis.pages.units import write_layer
 from nemesis.pages.views import Units, view_units
 from nemesis.probes.probe import unlabelled_rows, write_arrays
-from nemesis.stores import save_array, write_store
+from nemesis.stores import save_array, write_root, write_store
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, SIDE, CELLS, SEED = 24, 32, 4, 0
@@ -101,11 +101,11 @@ def make_probe(path: Path, attrs: dict):
 
 def make_maps(path: Path, layer: str, maps: np.ndarray, image: np.ndarray):
     """A store of one layer's maps."""
-    with write_store(path) as store:
-        group = store.create_group(layer)
+    with write_store(path / layer) as group:
         save_array(group, "maps", maps, ("unit", "image", "y", "x"), "activation", (8, 5, CELLS, CELLS))
         save_array(group, "max", maps.max(axis=(2, 3)), ("unit", "image"), "activation")
         save_array(group, "image", image.astype(np.uint32), ("image",), "number")
+    write_root(path)
 
 
 def make_files(folder: Path, probe: Path, place: tuple, units: int, labelled: bool) -> LayerFiles:

@@ -13,7 +13,7 @@ from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tops import open_tops
 from nemesis.figures.attacks import read_outcomes
 from nemesis.milan.exemplar_store import open_exemplars
-from nemesis.pages.strongest import UnitPictures, show_attack, show_exemplars, show_tops
+from nemesis.pages.strongest import StrongestImages, show_attack, show_exemplars, show_tops
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.scoring.descriptions import read_scores
 from nemesis.stores import open_store
@@ -27,7 +27,7 @@ AIMED = {"target": "target", "target_f1": "target_f1", "target_hit": "target_hit
 WHOLE = ["manipulated", "redescribed", "target_hit", "noise_manipulated", "n_poisoned"]
 PARTS = ("", "second target", "third target")
 
-Pictures = Callable[[], Iterator[UnitPictures]]
+Pictures = Callable[[], Iterator[StrongestImages]]
 
 
 @dataclass(frozen=True)

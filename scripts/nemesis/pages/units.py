@@ -16,7 +16,7 @@ from nemesis.figures.attacks import read_outcomes
 from nemesis.files import atomic_directory
 from nemesis.pages.formats import draw_overlay, save_data, save_pair, to_columns
 from nemesis.pages.settings import ReportLayer, Setting, list_settings
-from nemesis.pages.strongest import UnitPictures, show_tops
+from nemesis.pages.strongest import StrongestImages, show_tops
 from nemesis.progress import Progress
 
 PIECE = 64  # units whose images are loaded together
@@ -91,7 +91,7 @@ class _Part:
     setting: Setting | None = None
 
 
-def _save_tops(part: _Part, shown: Iterable[UnitPictures]) -> list[list[int]]:
+def _save_tops(part: _Part, shown: Iterable[StrongestImages]) -> list[list[int]]:
     """Write the images of a setting in pieces; returns the units of each piece."""
     shown, pieces = iter(shown), []
     while piece := list(islice(shown, PIECE)):
@@ -101,7 +101,7 @@ def _save_tops(part: _Part, shown: Iterable[UnitPictures]) -> list[list[int]]:
     return pieces
 
 
-def _save_one(part: _Part, one: UnitPictures) -> dict:
+def _save_one(part: _Part, one: StrongestImages) -> dict:
     """A unit's entry: tops are [image, mask, changed]; beside are the images shown beside the clean ones."""
     tops = zip(one.ids.tolist(), map(draw_overlay, one.masks), one.changed.tolist(), strict=True)
     part.wanted["images"].update(one.ids.tolist(), one.poisoned)
