@@ -1,6 +1,7 @@
 # Needs python3 >= 3.11 with venv, and make. Everything else goes into .venv.
 PYTHON ?= python3
-CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# nproc obeys OMP_NUM_THREADS, which says nothing of processes.
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 ARGS ?=
 CONFIG ?= config.yaml
@@ -39,7 +40,7 @@ gpu-wheels: ## a folder WHEELS=... of what tests/bench_gpu.py needs beside torch
 		$(PLATFORMS:%=--platform %) -d $(WHEELS) -r tests/gpu_requirements.txt
 
 screenshots: .venv/ready ## pictures of the report for the README; needs Chromium and a finished `make demo`
-	PYTHONPATH=tests $(BIN)/python tests/screenshots.py results/report/index.html docs
+	PYTHONPATH=tests $(BIN)/python tests/screenshots.py results/runs/config/report/index.html docs
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -12,20 +12,16 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/files_common.smk"
 include: "rules/downloads.smk"
 include: "rules/probes.smk"
 include: "rules/models.smk"
 include: "rules/dissection.smk"
-include: "rules/corruption.smk"
+include: "rules/noise.smk"
 include: "rules/designed.smk"
-include: "rules/milan_common.smk"
 include: "rules/captioner.smk"
-include: "rules/milan.smk"
 include: "rules/exemplars.smk"
+include: "rules/milan.smk"
 include: "rules/tables.smk"
-include: "rules/milan_tables.smk"
-include: "rules/report_common.smk"
 include: "rules/report.smk"
 
 
@@ -33,8 +29,17 @@ rule all:
     """Everything that the config asks for."""
     default_target: True
     input:
-        EXTRACTED,
-        TABLES,
-        FIGURES,
-        MILAN_RESULTS,
-        REPORT_PAGE,
+        gathered.targets(PLAN),
+
+
+onstart:
+    try:
+        check_writable("results")
+    except InputError as error:
+        print(f"nemesis: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+onsuccess:
+    found = Path(PLAN.of_run(paths.HEADLINE))
+    print(f"\n{found.read_text()}" if found.exists() else "")

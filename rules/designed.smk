@@ -1,29 +1,30 @@
-PLANNED = ("units", "targets", "objective", "max_fraction", "steps")
-SHARDS = DESIGNED.get("shards", 1)
-# Outcomes that are known before any bisection: whole eps of untargeted attacks, stored without loss.
-KNOWN_EPS = [
-    int(eps)
-    for eps in DESIGNED.get("eps", ())
-    if eps == int(eps)
-    and "untargeted" in DESIGNED["modes"]
-    and DESIGNED["storage"] == "lossless"
-]
+# What an attack is planned with.
+ATTACK = ("units", "targets", "objective", "max_fraction", "steps")
+# With several shards an attack is as many jobs, whose parts are gathered.
+ATTACK_IN_SHARDS = ".+" if PLAN.attack_shards > 1 else "(?!)"
+ATTACK_SHARD = "-{shard}" if PLAN.attack_shards > 1 else ""
+# The clean dissection of a layer, and what is behind it.
+ATTACKED = {
+    "probe": paths.PROBE,
+    "concepts": paths.CONCEPTS,
+    "weights": paths.WEIGHTS,
+    "maps": paths.MAPS,
+    "clean": paths.DISSECTION,
+    "thresholds": paths.THRESHOLDS,
+    "tally": paths.TALLY,
+}
 
 
 rule poison_images:
     """Poisoned images of the attacked units (Eq. 9), many units in a batch."""
     input:
-        unpack(find_attack_files),
+        **ATTACKED,
     output:
-        poison=for_each_eps(
-            f"{SETTING}/poison.zarr/zarr.json"
-            if SHARDS == 1
-            else f"{SETTING}/shards/{{shard}}.zarr/zarr.json"
-        ),
+        poison=PLAN.for_each_eps(paths.POISON_SHARD if ATTACK_SHARD else paths.POISON),
     log:
-        f"logs/poison_images/{ATTACK}{'' if SHARDS == 1 else '-{shard}'}.log",
+        f"logs/poison_images/{{probe}}/{{model}}/{{layer}}/{{method}}-{{mode}}-{{masks}}{ATTACK_SHARD}.log",
     benchmark:
-        f"benchmarks/poison_images/{ATTACK}{'' if SHARDS == 1 else '-{shard}'}.tsv"
+        f"benchmarks/poison_images/{{probe}}/{{model}}/{{layer}}/{{method}}-{{mode}}-{{masks}}{ATTACK_SHARD}.tsv"
     conda:
         "../envs/attack.yaml"
     threads: config["threads"]
@@ -33,57 +34,60 @@ rule poison_images:
         runtime=grow(720, per_gb=4),
     params:
         **RUN,
-        units=choose_units,
-        designed=attack_settings(*PLANNED, "eps", "storage", "compare_storage"),
-        shard=lambda wildcards: wildcards.get("shard", 0),
-        shards=SHARDS,
+        units=lambda wildcards: PLAN.units[place_of(wildcards)],
+        designed=choose(PLAN.designed, *ATTACK, "eps", "storage", "compare_storage"),
+        shard=lambda wildcards: int(wildcards.get("shard", 0)),
+        shards=PLAN.attack_shards,
         code=code_hash("poison_images"),
     script:
         "../scripts/poison_images.py"
 
 
-if SHARDS > 1:
-
-    rule gather_poison:
-        """The shards of an attack as one poison.zarr."""
-        input:
-            shards=[f"{SETTING}/shards/{n}.zarr/zarr.json" for n in range(SHARDS)],
-        output:
-            poison=f"{SETTING}/poison.zarr/zarr.json",
-        log:
-            f"logs/gather_poison/{ATTACK}-{{eps}}.log",
-        benchmark:
-            f"benchmarks/gather_poison/{ATTACK}-{{eps}}.tsv"
-        conda:
-            "../envs/torch.yaml"
-        threads: 1
-        resources:
-            mem_mb=grow(2000),
-            runtime=grow(60),
-        params:
-            code=code_hash("gather_poison"),
-        script:
-            "../scripts/gather_poison.py"
+rule gather_poison:
+    """The shards of an attack as one poison.zarr."""
+    input:
+        shards=[
+            paths.fill(paths.POISON_SHARD, shard=shard)
+            for shard in range(PLAN.attack_shards)
+        ],
+    output:
+        poison=paths.POISON,
+    log:
+        "logs/gather_poison/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.log",
+    benchmark:
+        "benchmarks/gather_poison/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.tsv"
+    wildcard_constraints:
+        probe=ATTACK_IN_SHARDS,
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(60),
+    params:
+        code=code_hash("gather_poison"),
+    script:
+        "../scripts/gather_poison.py"
 
 
 rule dissect_designed:
     """Labels of the attacked units on their corrupted probe, found incrementally."""
     input:
-        unpack(find_attack_files),
-        poison=for_each_eps(f"{SETTING}/poison.zarr/zarr.json"),
+        **ATTACKED,
+        poison=PLAN.for_each_eps(paths.POISON),
     output:
-        dissection=for_each_eps(f"{SETTING}/dissection.csv"),
-        budget=for_each_eps(f"{SETTING}/budget.csv"),
-        maps=for_each_eps(f"{SETTING}/activations.zarr/zarr.json"),
+        dissection=PLAN.for_each_eps(paths.DESIGNED_DISSECTION),
+        budget=PLAN.for_each_eps(paths.BUDGET),
+        maps=PLAN.for_each_eps(paths.POISONED_MAPS),
         broden=(
-            [directory(path) for path in for_each_eps(f"{SETTING}/broden")]
-            if DESIGNED.get("export")
+            [directory(path) for path in PLAN.for_each_eps(paths.EXPORTED)]
+            if PLAN.designed.get("export")
             else []
         ),
     log:
-        f"logs/dissect_designed/{ATTACK}.log",
+        "logs/dissect_designed/{probe}/{model}/{layer}/{method}-{mode}-{masks}.log",
     benchmark:
-        f"benchmarks/dissect_designed/{ATTACK}.tsv"
+        "benchmarks/dissect_designed/{probe}/{model}/{layer}/{method}-{mode}-{masks}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]
@@ -93,9 +97,9 @@ rule dissect_designed:
         runtime=grow(240, per_gb=2),
     params:
         **RUN,
-        storage=DESIGNED.get("storage"),
-        budgets=DESIGNED.get("budgets"),
-        source=find_probe_index,
+        storage=PLAN.designed.get("storage"),
+        budgets=PLAN.designed.get("budgets"),
+        source=lambda wildcards: user_files.find_probe_index(PLAN, wildcards.probe),
         code=code_hash("dissect_designed"),
     script:
         "../scripts/dissect_designed.py"
@@ -104,14 +108,14 @@ rule dissect_designed:
 rule compare_storage:
     """Labels under each way to store the poisoned images, and the clean ones."""
     input:
-        unpack(find_attack_files),
-        poison=f"{SETTING}/poison.zarr/zarr.json",
+        **ATTACKED,
+        poison=paths.POISON,
     output:
-        storage=f"{SETTING}/storage.csv",
+        storage=paths.STORAGE,
     log:
-        f"logs/compare_storage/{ATTACK}-{{eps}}.log",
+        "logs/compare_storage/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.log",
     benchmark:
-        f"benchmarks/compare_storage/{ATTACK}-{{eps}}.tsv"
+        "benchmarks/compare_storage/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]
@@ -121,7 +125,7 @@ rule compare_storage:
         runtime=grow(240, per_gb=2),
     params:
         **RUN,
-        storages=DESIGNED.get("compare_storage", {}).get("kinds"),
+        storages=PLAN.designed.get("compare_storage", {}).get("kinds"),
         code=code_hash("compare_storage"),
     script:
         "../scripts/compare_storage.py"
@@ -130,15 +134,15 @@ rule compare_storage:
 rule measure_collateral:
     """Other units and predictions that the poisoned images change (Figure 5's question)."""
     input:
-        unpack(find_attack_files),
-        poison=f"{SETTING}/poison.zarr/zarr.json",
-        card="results/models/{model}/card.json",
+        **ATTACKED,
+        poison=paths.POISON,
+        card=paths.CARD,
     output:
-        collateral=f"{SETTING}/collateral.csv",
+        collateral=paths.COLLATERAL,
     log:
-        f"logs/measure_collateral/{ATTACK}-{{eps}}.log",
+        "logs/measure_collateral/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.log",
     benchmark:
-        f"benchmarks/measure_collateral/{ATTACK}-{{eps}}.tsv"
+        "benchmarks/measure_collateral/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]
@@ -148,7 +152,7 @@ rule measure_collateral:
         runtime=grow(240, per_gb=2),
     params:
         **RUN,
-        storage=DESIGNED.get("storage"),
+        storage=PLAN.designed.get("storage"),
         code=code_hash("measure_collateral"),
     script:
         "../scripts/measure_collateral.py"
@@ -157,15 +161,13 @@ rule measure_collateral:
 rule minimum_epsilon:
     """The smallest eps that changes each unit's label (Eq. 6)."""
     input:
-        unpack(find_attack_files),
+        **ATTACKED,
         known=[
-            f"{SETTING}/dissection.csv".replace("{eps}", format_eps(eps)).replace(
-                "{mode}", "untargeted"
-            )
-            for eps in KNOWN_EPS
+            paths.fill(paths.DESIGNED_DISSECTION, eps=eps, mode="untargeted")
+            for eps in PLAN.known_eps
         ],
     output:
-        table="results/{probe}/{model}/{layer}/designed/minimum_epsilon-{method}-{masks}.csv",
+        table=paths.MINIMUM_EPSILON,
     log:
         "logs/minimum_epsilon/{probe}/{model}/{layer}/{method}-{masks}.log",
     benchmark:
@@ -179,10 +181,10 @@ rule minimum_epsilon:
         runtime=grow(720, per_gb=4),
     params:
         **RUN,
-        units=choose_units,
-        designed=attack_settings(*PLANNED),
-        known=KNOWN_EPS,
-        highest=DESIGNED.get("minimum_epsilon", {}).get("highest"),
+        units=lambda wildcards: PLAN.units[place_of(wildcards)],
+        designed=choose(PLAN.designed, *ATTACK),
+        known=PLAN.known_eps,
+        highest=PLAN.designed.get("minimum_epsilon", {}).get("highest"),
         code=code_hash("minimum_epsilon"),
     script:
         "../scripts/minimum_epsilon.py"

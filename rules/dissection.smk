@@ -1,80 +1,88 @@
-# On a probe without masks units are only extracted; milan describes them.
-EXTRACTED = [
-    path
-    for extraction in EXTRACTIONS
-    if not extraction.dissected
-    for path in layer_paths(extraction, "clean/thresholds.csv")
-]
-
-for extraction in EXTRACTIONS:
-
-    rule:
-        name:
-            f"extract_activations_{extraction.probe}_{extraction.model}"
-        input:
-            probe=f"results/probes/{extraction.probe}/probe.zarr/zarr.json",
-            weights=f"results/models/{extraction.model}/weights.safetensors",
-        output:
-            maps=(
-                [
-                    temp(directory(path))
-                    for path in layer_paths(extraction, "clean/shards/{shard}.zarr")
-                ]
-                if SHARD
-                else layer_paths(extraction, "clean/activations.zarr/zarr.json")
-            ),
-        log:
-            f"logs/extract_activations/{extraction.probe}/{extraction.model}/clean{SHARD}.log",
-        benchmark:
-            f"benchmarks/extract_activations/{extraction.probe}/{extraction.model}/clean{SHARD}.tsv"
-        conda:
-            "../envs/torch.yaml"
-        threads: config["threads"]
-        resources:
-            gpu=GPU,
-            mem_mb=grow(8000),
-            runtime=grow(240),
-        params:
-            **EXTRACTION,
-            model=extraction.model,
-            spec=config["models"][extraction.model],
-            layers=extraction.layers,
-            shard=lambda wildcards: wildcards.get("shard", 0),
-            code=code_hash("extract_activations"),
-        script:
-            "../scripts/extract_activations.py"
+# Stored maps are counted by the processor; a streamed layer's network runs again.
+GPU_IF_STREAMED = if_streamed(GPU) if GPU else 0
+# What every job that runs a network again is told.
+RUN = {
+    "model": lambda wildcards: wildcards.model,
+    "spec": lambda wildcards: config["models"][wildcards.model],
+    "settings": config["dissection"],
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "seed": config["seed"],
+}
+# What every job that stores maps is told.
+EXTRACTION = {
+    "model": lambda wildcards: wildcards.model,
+    "spec": lambda wildcards: config["models"][wildcards.model],
+    "dtype": config["dissection"]["dtype"],
+    "max_store_gb": config["dissection"]["max_store_gb"],
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "shard": lambda wildcards: int(wildcards.get("shard", 0)),
+    "shards": PLAN.shards,
+}
+# With several shards an extraction is as many jobs, whose parts are gathered.
+IN_SHARDS = ".+" if PLAN.shards > 1 else "(?!)"
+SHARD = "-{shard}" if PLAN.shards > 1 else ""
 
 
-if SHARD:
+rule extract_activations:
+    """Activation maps of all layers of a network on the clean probe, in one pass."""
+    input:
+        probe=paths.PROBE,
+        weights=paths.WEIGHTS,
+    output:
+        maps=temp(directory(paths.MAPS_SHARD)) if SHARD else paths.MAPS,
+    log:
+        f"logs/extract_activations/{{probe}}/{{model}}{SHARD}.log",
+    benchmark:
+        f"benchmarks/extract_activations/{{probe}}/{{model}}{SHARD}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=grow(8000),
+        runtime=grow(240),
+    params:
+        **EXTRACTION,
+        layers=lambda wildcards: PLAN.layers_to_store(wildcards.probe, wildcards.model),
+        code=code_hash("extract_activations"),
+    script:
+        "../scripts/extract_activations.py"
 
-    rule gather_activations:
-        """The shards of a layer's activation maps as one store."""
-        input:
-            shards=[f"{CLEAN}/shards/{n}.zarr" for n in range(EXTRACTION["shards"])],
-        output:
-            maps=f"{CLEAN}/activations.zarr/zarr.json",
-        log:
-            "logs/gather_activations/{probe}/{model}/{layer}.log",
-        benchmark:
-            "benchmarks/gather_activations/{probe}/{model}/{layer}.tsv"
-        conda:
-            "../envs/data.yaml"
-        threads: 1
-        resources:
-            mem_mb=grow(4000),
-            runtime=grow(60),
-        params:
-            code=code_hash("gather_activations"),
-        script:
-            "../scripts/gather_activations.py"
+
+rule gather_activations:
+    """The shards of a network's activation maps as one store."""
+    input:
+        shards=[
+            paths.fill(paths.MAPS_SHARD, shard=shard) for shard in range(PLAN.shards)
+        ],
+    output:
+        maps=paths.MAPS,
+    log:
+        "logs/gather_activations/{probe}/{model}.log",
+    benchmark:
+        "benchmarks/gather_activations/{probe}/{model}.tsv"
+    wildcard_constraints:
+        probe=IN_SHARDS,
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(4000),
+        runtime=grow(60),
+    params:
+        code=code_hash("gather_activations"),
+    script:
+        "../scripts/gather_activations.py"
 
 
 rule compute_thresholds:
     """Exact activation threshold of every unit (Eq. 1)."""
     input:
-        maps="results/{probe}/{model}/{layer}/clean/activations.zarr/zarr.json",
+        maps=paths.MAPS,
     output:
-        thresholds="results/{probe}/{model}/{layer}/clean/thresholds.csv",
+        thresholds=paths.THRESHOLDS,
     log:
         "logs/compute_thresholds/{probe}/{model}/{layer}.log",
     benchmark:
@@ -86,7 +94,7 @@ rule compute_thresholds:
         mem_mb=grow(2000),
         runtime=grow(60, per_gb=1),
     params:
-        settings={key: config["dissection"][key] for key in ("quantile", "threshold")},
+        settings=choose(config["dissection"], "quantile", "threshold"),
         code=code_hash("compute_thresholds"),
     script:
         "../scripts/compute_thresholds.py"
@@ -95,21 +103,21 @@ rule compute_thresholds:
 rule dissect:
     """Best labels of every unit on the clean probe (Eq. 2 to 4), and its null churn."""
     input:
-        probe="results/probes/{probe}/probe.zarr/zarr.json",
-        concepts="results/probes/{probe}/concepts.csv",
-        maps="results/{probe}/{model}/{layer}/clean/activations.zarr/zarr.json",
-        weights="results/models/{model}/weights.safetensors",
-        thresholds="results/{probe}/{model}/{layer}/clean/thresholds.csv",
+        probe=paths.PROBE,
+        concepts=paths.CONCEPTS,
+        maps=paths.MAPS,
+        weights=paths.WEIGHTS,
+        thresholds=paths.THRESHOLDS,
     output:
-        dissection="results/{probe}/{model}/{layer}/clean/dissection.csv",
-        tally="results/{probe}/{model}/{layer}/clean/tally.zarr/zarr.json",
-        null_churn="results/{probe}/{model}/{layer}/clean/null_churn.csv",
+        dissection=paths.DISSECTION,
+        tally=paths.TALLY,
+        null_churn=paths.NULL_CHURN,
     log:
         "logs/dissect/{probe}/{model}/{layer}.log",
     benchmark:
         "benchmarks/dissect/{probe}/{model}/{layer}.tsv"
     wildcard_constraints:
-        probe=names_where("probes", lambda kind: kind != "folder"),
+        probe=user_files.match_other_kinds(config["probes"], "folder"),
     conda:
         "../envs/torch.yaml"
     threads: 1

@@ -1,7 +1,7 @@
 rule download_broden:
     """Download one version of Broden and unpack it."""
     output:
-        index="results/downloads/{version}/index.csv",
+        index=paths.BRODEN_INDEX,
     log:
         "logs/download_broden/{version}.log",
     benchmark:
@@ -17,7 +17,7 @@ rule download_broden:
         runtime=grow(240),
     params:
         # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
-        archive="results/downloads/{version}.zip",
+        archive=paths.ARCHIVE,
         # The user's own copy of the archive, if the config names one.
         user_copy=lambda wildcards: (config.get("downloads") or {}).get(
             wildcards.version
@@ -30,7 +30,7 @@ rule download_broden:
 rule download_weights:
     """Download the published weights of one kind of network."""
     output:
-        weights="results/downloads/{kind}/{file}",
+        weights=paths.DOWNLOADED_WEIGHTS,
     log:
         "logs/download_weights/{kind}/{file}.log",
     benchmark:
@@ -47,7 +47,7 @@ rule download_weights:
         runtime=grow(240),
     params:
         # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
-        archive="results/downloads/{file}",
+        archive=paths.WEIGHTS_ARCHIVE,
         code=code_hash("download_weights"),
     script:
         "../scripts/download_weights.py"

@@ -1,97 +1,97 @@
-for extraction, layers in DESCRIBED:
+# How descriptions are made.
+DECODING = {
+    "milan": choose(MILAN, "strategy", "beam", "temperature", "published"),
+    "batch": config["batch_size"],
+    "device": config["device"],
+    "seed": config["seed"],
+}
 
-    rule:
-        name:
-            f"describe_milan_{extraction.probe}_{extraction.model}"
-        input:
-            **CAPTIONER,
-            exemplars=[
-                path
-                for name in ("exemplars", "null")[: 1 + NULL]
-                for path in layer_paths(
-                    extraction, f"clean/milan/{name}.zarr/zarr.json", layers
-                )
-            ],
-        output:
-            descriptions=[
-                path
-                for name in ("descriptions", "null_descriptions")[: 1 + NULL]
-                for path in layer_paths(extraction, f"clean/milan/{name}.csv", layers)
-            ],
-        log:
-            f"logs/describe_milan/{extraction.probe}/{extraction.model}/clean.log",
-        benchmark:
-            f"benchmarks/describe_milan/{extraction.probe}/{extraction.model}/clean.tsv"
-        conda:
-            "../envs/milan.yaml"
-        threads: config["threads"]
-        resources:
-            gpu=GPU,
-            mem_mb=grow(8000),
-            runtime=grow(240),
-        params:
-            **DECODING,
-            code=code_hash("describe_milan"),
-        script:
-            "../scripts/describe_milan.py"
 
-    if MILAN_CORRUPTIONS:
+rule describe_milan:
+    """A layer's clean units in words, and the same units on resampled probes."""
+    input:
+        **PLAN.captioner,
+        exemplars=[
+            paths.fill(paths.EXEMPLARS, corruption="clean"),
+            *([paths.NULL_EXEMPLARS] if PLAN.has_null else []),
+        ],
+    output:
+        descriptions=[
+            paths.fill(paths.DESCRIPTIONS, corruption="clean"),
+            *([paths.NULL_DESCRIPTIONS] if PLAN.has_null else []),
+        ],
+    log:
+        "logs/describe_milan/{probe}/{model}/{layer}.log",
+    benchmark:
+        "benchmarks/describe_milan/{probe}/{model}/{layer}.tsv"
+    conda:
+        "../envs/milan.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=grow(8000),
+        runtime=grow(240),
+    params:
+        **DECODING,
+        code=code_hash("describe_milan"),
+    script:
+        "../scripts/describe_milan.py"
 
-        rule:
-            name:
-                f"describe_corrupted_{extraction.probe}_{extraction.model}"
-            input:
-                **CAPTIONER,
-                exemplars=layer_paths(
-                    extraction, "{corruption}/milan/exemplars.zarr/zarr.json", layers
-                ),
-            output:
-                descriptions=layer_paths(
-                    extraction, "{corruption}/milan/descriptions.csv", layers
-                ),
-            log:
-                f"logs/describe_milan/{extraction.probe}/{extraction.model}/{{corruption}}.log",
-            benchmark:
-                f"benchmarks/describe_milan/{extraction.probe}/{extraction.model}/{{corruption}}.tsv"
-            wildcard_constraints:
-                corruption="(noise|designed)/[^/]+",
-            conda:
-                "../envs/milan.yaml"
-            threads: config["threads"]
-            resources:
-                gpu=GPU,
-                mem_mb=grow(8000),
-                runtime=grow(240),
-            params:
-                **DECODING,
-                code=code_hash("describe_milan"),
-            script:
-                "../scripts/describe_milan.py"
 
-    rule:
-        name:
-            f"score_milan_{extraction.probe}_{extraction.model}"
-        input:
-            **JUDGE,
-            clean=layer_paths(extraction, "clean/milan/descriptions.csv", layers),
-            corrupted=compared_paths(extraction, layers, "descriptions"),
-        output:
-            scores=compared_paths(extraction, layers, "scores"),
-            facts=compared_paths(extraction, layers, "scores", "json"),
-        log:
-            f"logs/score_milan/{extraction.probe}/{extraction.model}.log",
-        benchmark:
-            f"benchmarks/score_milan/{extraction.probe}/{extraction.model}.tsv"
-        conda:
-            "../envs/milan.yaml"
-        threads: config["threads"]
-        resources:
-            gpu=GPU,
-            mem_mb=grow(4000),
-            runtime=grow(120),
-        params:
-            scorer=MILAN["scorer"],
-            device=config["device"],
-            code=code_hash("score_milan"),
-        script:
-            "../scripts/score_milan.py"
+rule describe_corrupted:
+    """A layer's units in words under one noise or attack."""
+    input:
+        **PLAN.captioner,
+        exemplars=[paths.EXEMPLARS],
+    output:
+        descriptions=[paths.DESCRIPTIONS],
+    log:
+        "logs/describe_corrupted/{probe}/{model}/{layer}/{corruption}.log",
+    benchmark:
+        "benchmarks/describe_corrupted/{probe}/{model}/{layer}/{corruption}.tsv"
+    conda:
+        "../envs/milan.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=grow(8000),
+        runtime=grow(240),
+    params:
+        **DECODING,
+        code=code_hash("describe_milan"),
+    script:
+        "../scripts/describe_milan.py"
+
+
+rule score_milan:
+    """F1-BERT of a network's descriptions after each corruption with the clean ones, and which are manipulated."""
+    input:
+        unpack(
+            lambda wildcards: gathered.compared_descriptions(
+                PLAN, wildcards.probe, wildcards.model
+            ).paths
+        ),
+        **JUDGE,
+    output:
+        scores=PLAN.of_run(paths.SCORES),
+        facts=PLAN.of_run(paths.SCORE_FACTS),
+    log:
+        "logs/score_milan/{probe}/{model}.log",
+    benchmark:
+        "benchmarks/score_milan/{probe}/{model}.tsv"
+    conda:
+        "../envs/milan.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=grow(4000),
+        runtime=grow(120),
+    params:
+        places=lambda wildcards: gathered.compared_descriptions(
+            PLAN, wildcards.probe, wildcards.model
+        ).keys,
+        scorer=MILAN.get("scorer"),
+        device=config["device"],
+        code=code_hash("score_milan"),
+    script:
+        "../scripts/score_milan.py"

@@ -1,16 +1,16 @@
 rule prepare_model:
     """Bring a network's weights into one format, and describe it on a card."""
     input:
-        files=find_model_files,
+        files=lambda wildcards: user_files.find_model_files(PLAN, wildcards.model),
     output:
-        weights="results/models/{model}/weights.safetensors",
-        card="results/models/{model}/card.json",
+        weights=paths.WEIGHTS,
+        card=paths.CARD,
     log:
         "logs/prepare_model/{model}.log",
     benchmark:
         "benchmarks/prepare_model/{model}.tsv"
     wildcard_constraints:
-        model=names_where("models", lambda kind: kind != "tinyvgg"),
+        model=user_files.match_other_kinds(config["models"], "tinyvgg"),
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -18,8 +18,8 @@ rule prepare_model:
         mem_mb=grow(4000),
         runtime=grow(15),
     params:
-        spec=model_spec,
-        sizes=shown_sizes,
+        spec=lambda wildcards: user_files.describe_model(PLAN, wildcards.model),
+        sizes=lambda wildcards: user_files.shown_sizes(PLAN, wildcards.model),
         code=code_hash("prepare_model"),
     script:
         "../scripts/prepare_model.py"
@@ -28,18 +28,18 @@ rule prepare_model:
 rule train_tinyvgg:
     """Train the small contrast network on a probe (multi-label)."""
     input:
-        probe=lambda wildcards: "results/probes/{}/probe.zarr/zarr.json".format(
-            config["models"][wildcards.model]["probe"]
+        probe=lambda wildcards: paths.fill(
+            paths.PROBE, probe=config["models"][wildcards.model]["probe"]
         ),
     output:
-        weights="results/models/{model}/weights.safetensors",
-        card="results/models/{model}/card.json",
+        weights=paths.WEIGHTS,
+        card=paths.CARD,
     log:
         "logs/train_tinyvgg/{model}.log",
     benchmark:
         "benchmarks/train_tinyvgg/{model}.tsv"
     wildcard_constraints:
-        model=names_where("models", lambda kind: kind == "tinyvgg"),
+        model=user_files.match_kinds(config["models"], "tinyvgg"),
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]

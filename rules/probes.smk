@@ -4,15 +4,15 @@ from nemesis.probes.scan import fingerprint
 rule make_minibroden:
     """Draw the embedded probing dataset."""
     output:
-        index="results/probes/{probe}/broden/index.csv",
-        descriptions="results/probes/{probe}/broden/descriptions.csv",
-        sheet="results/probes/{probe}/contact_sheet.png",
+        index=paths.DRAWN_INDEX,
+        descriptions=paths.DRAWN_DESCRIPTIONS,
+        sheet=paths.CONTACT_SHEET,
     log:
         "logs/make_minibroden/{probe}.log",
     benchmark:
         "benchmarks/make_minibroden/{probe}.tsv"
     wildcard_constraints:
-        probe=names_where("probes", lambda kind: kind == "minibroden"),
+        probe=user_files.match_kinds(config["probes"], "minibroden"),
     conda:
         "../envs/data.yaml"
     threads: 2
@@ -32,16 +32,16 @@ rule make_minibroden:
 rule prepare_probe:
     """Decode images and label maps once."""
     input:
-        index=find_probe_index,
+        index=lambda wildcards: user_files.find_probe_index(PLAN, wildcards.probe),
     output:
-        store="results/probes/{probe}/probe.zarr/zarr.json",
-        concepts="results/probes/{probe}/concepts.csv",
+        store=paths.PROBE,
+        concepts=paths.CONCEPTS,
     log:
         "logs/prepare_probe/{probe}.log",
     benchmark:
         "benchmarks/prepare_probe/{probe}.tsv"
     wildcard_constraints:
-        probe=names_where("probes", lambda kind: kind != "folder"),
+        probe=user_files.match_other_kinds(config["probes"], "folder"),
     conda:
         "../envs/data.yaml"
     threads: 2
@@ -60,17 +60,17 @@ rule prepare_folder:
     input:
         # Its own time says nothing of the images in it; `listing` does.
         folder=lambda wildcards: ancient(
-            if_there(config["probes"][wildcards.probe]["path"])
+            user_files.if_there(config["probes"][wildcards.probe]["path"])
         ),
     output:
-        store="results/probes/{probe}/probe.zarr/zarr.json",
-        concepts="results/probes/{probe}/concepts.csv",
+        store=paths.PROBE,
+        concepts=paths.CONCEPTS,
     log:
         "logs/prepare_folder/{probe}.log",
     benchmark:
         "benchmarks/prepare_folder/{probe}.tsv"
     wildcard_constraints:
-        probe=names_where("probes", lambda kind: kind == "folder"),
+        probe=user_files.match_kinds(config["probes"], "folder"),
     conda:
         "../envs/data.yaml"
     threads: 2

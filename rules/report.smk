@@ -1,9 +1,25 @@
+import yaml
+
+from nemesis.files import sha256_file, sha256_json
+
+# The page's own files and the captions; by their content, so that a moved project runs nothing again.
+PAGE = Path(workflow.basedir) / "report"
+PAGE_HASH = sha256_json(
+    {
+        str(path.relative_to(PAGE)): sha256_file(path)
+        for path in sorted(PAGE.rglob("*"))
+        if path.is_file()
+    }
+)
+REPORTED = gathered.report(PLAN)
+
+
 rule show_units:
     """A layer's part of the report: its units' tables, strongest images and masks."""
     input:
-        unpack(find_shown),
+        unpack(lambda wildcards: gathered.layer_page(PLAN, place_of(wildcards)).paths),
     output:
-        folder=directory("results/report/layers/{probe}/{model}/{layer}"),
+        folder=directory(PLAN.of_run(paths.LAYER_PAGE)),
     log:
         "logs/show_units/{probe}/{model}/{layer}.log",
     benchmark:
@@ -15,17 +31,10 @@ rule show_units:
         mem_mb=grow(4000),
         runtime=grow(120),
     params:
-        units=choose_units,
+        places=lambda wildcards: gathered.layer_page(PLAN, place_of(wildcards)).keys,
+        units=lambda wildcards: PLAN.units[place_of(wildcards)],
         min_iou=config["dissection"]["min_iou"],
         seed=config["seed"],
-        noises=lambda wildcards: [
-            {"kind": noise.kind, "std": noise.std} for noise in layer_noises(wildcards)
-        ],
-        designs=attacked_designs,
-        attacks=lambda wildcards: [
-            {name: place[name] for name in ("method", "eps", "mode")}
-            for place in select_places(DESIGN_PLACES, wildcards)
-        ],
         code=code_hash("show_units"),
     script:
         "../scripts/show_units.py"
@@ -34,24 +43,11 @@ rule show_units:
 rule write_report:
     """The page of the whole run, and what was found in three sentences."""
     input:
-        layers=[
-            "results/report/layers/{probe}/{model}/{layer}".format(**place)
-            for place in REPORTED
-        ],
-        probes=[
-            f"results/probes/{name}/probe.zarr/zarr.json"
-            for name in dict.fromkeys(place["probe"] for place in REPORTED)
-        ],
-        cards=[
-            f"results/models/{name}/card.json"
-            for name in dict.fromkeys(place["model"] for place in REPORTED)
-        ],
-        tables=table_files(REPORT_TABLES),
-        figures=figure_files(REPORT_FIGURES),
+        **REPORTED.paths,
     output:
-        index="results/report/index.html",
-        page=directory("results/report/page"),
-        headline="results/report/headline.txt",
+        index=PLAN.of_run(paths.REPORT_INDEX),
+        page=directory(PLAN.of_run(paths.REPORT_PAGE)),
+        headline=PLAN.of_run(paths.HEADLINE),
     log:
         "logs/write_report.log",
     benchmark:
@@ -63,20 +59,13 @@ rule write_report:
         mem_mb=grow(4000),
         runtime=grow(120),
     params:
-        layers=REPORTED,
-        probes=list(dict.fromkeys(place["probe"] for place in REPORTED)),
-        models=list(dict.fromkeys(place["model"] for place in REPORTED)),
-        tables=REPORT_TABLES,
-        figures=REPORT_FIGURES,
-        page=REPORT_HASH,
+        places=REPORTED.keys,
+        tables=list_tables(config),
+        figures=list_figures(config),
+        page=PAGE_HASH,
         config=yaml.safe_dump(config, sort_keys=False, width=100),
-        storage=config["noise"]["storage"] if NOISES else "lossless",
+        storage=PLAN.noise.get("storage", "lossless"),
         seed=config["seed"],
         code=code_hash("write_report"),
     script:
         "../scripts/write_report.py"
-
-
-onsuccess:
-    found = Path("results/report/headline.txt")
-    print(f"\n{found.read_text()}" if found.exists() else "")

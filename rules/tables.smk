@@ -1,52 +1,48 @@
-from nemesis.figures.outputs import (
-    choose_designs,
-    controlled_designs,
-    describe_designs,
-    design_files,
-    figure_files,
-    layer_folder,
-    list_attacked,
-    list_bisected,
-    list_figures,
-    list_tables,
-    table_files,
-)
+from nemesis.figures.catalogue import list_entries, list_figures, list_tables
 
-NOISY = NOISES if DISSECTED else []
-LABEL_TABLES = ["labels", "margin"] if DISSECTED else []
-LABEL_FIGURES = ["null_churn", "margin"] if DISSECTED else []
-if NOISY:
-    LABEL_TABLES += ["noise", "figure_2a", "figure_2b", "noise_kinds"]
-    LABEL_FIGURES += ["figure_2a", "figure_2b"]
-# What there is to show of the designed corruption follows from the config.
-ATTACKED = list_attacked(DISSECTED, DESIGNED)
-COMPARED = controlled_designs(DESIGNS, DESIGNED, "compare_storage")
-WATCHED = controlled_designs(DESIGNS, DESIGNED, "collateral")
-BISECTED = list_bisected(DESIGNED)
-DESIGNED_TABLES = list_tables(DESIGNED)
-DESIGNED_FIGURES = list_figures(DESIGNED)
-# The last of the two rules that make tables writes the summary.
-SUMMARY = ["results/tables/summary.txt"]
-TABLES = table_files([*LABEL_TABLES, *DESIGNED_TABLES]) + SUMMARY if DISSECTED else []
-FIGURES = figure_files([*LABEL_FIGURES, *DESIGNED_FIGURES])
-if DESIGNS:
-    FIGURES += figure_files(["figure_3"])
+
+def reported(rule):
+    """The files of a rule's tables and figures; snakemake --report shows CSV and SVG files with their captions."""
+    mark, found = report, {"tables": [], "figures": []}
+    for entry in list_entries(config, rule=rule):
+        about = {
+            "caption": f"../report/captions/{entry.name}.rst",
+            "category": entry.category,
+            "labels": {"name": entry.name},
+        }
+        found[f"{entry.kind}s"] += [
+            mark(path, **about) if path.endswith((".csv", ".svg")) else path
+            for path in gathered.files_of(PLAN, entry)
+        ]
+    return found
+
+
+def drawn(rule):
+    """What a rule's script is told of the tables and figures that it makes."""
+    return {
+        "tables": list_tables(config, rule),
+        "figures": list_figures(config, rule),
+        "seed": config["seed"],
+    }
+
+
+LABELS = gathered.labels(PLAN)
+ATTACKS = gathered.attacks(PLAN)
+SHOWN = gathered.shown_unit(PLAN)
+DESCRIBED = gathered.descriptions(PLAN)
+CHANGED = gathered.changed_descriptions(PLAN)
+SHEET = gathered.clean_descriptions(PLAN)
+# The last of the two rules that make tables of labels writes the summary.
+SUMMARY = PLAN.of_run(paths.SUMMARY)
 
 
 rule plot_tables:
-    """The paper's tables and figures from the labels before and after random corruption."""
+    """Tables and figures of labels, clean and under noise."""
     input:
-        clean=dissected_layers("clean/dissection.csv"),
-        null_churn=dissected_layers("clean/null_churn.csv"),
-        noise=[
-            path
-            for noise in NOISES
-            for path in dissected_layers(f"noise/{noise.name}/dissection.csv")
-        ],
+        **LABELS.paths,
     output:
-        reported(table_files(LABEL_TABLES), "Network Dissection: tables"),
-        reported(figure_files(LABEL_FIGURES), "Network Dissection: figures"),
-        summary=[] if DESIGNS else SUMMARY,
+        **reported("plot_tables"),
+        summary=[] if PLAN.designs else SUMMARY,
     log:
         "logs/plot_tables.log",
     benchmark:
@@ -58,108 +54,139 @@ rule plot_tables:
         mem_mb=grow(2000),
         runtime=grow(15),
     params:
-        experiments=[vars(extraction) for extraction in DISSECTED],
-        noises=[(noise.name, noise.kind, noise.std) for noise in NOISES],
+        **drawn("plot_tables"),
+        places=LABELS.keys,
+        units=[(place, PLAN.units[place]) for place in PLAN.dissected],
         min_iou=config["dissection"]["min_iou"],
-        seed=config["seed"],
         code=code_hash("plot_tables"),
     script:
         "../scripts/plot_tables.py"
 
 
-if DESIGNS:
+rule plot_designed:
+    """Tables and figures of the designed corruption, and the summary."""
+    input:
+        **ATTACKS.paths,
+    output:
+        **reported("plot_designed"),
+        summary=SUMMARY if PLAN.designs else [],
+    log:
+        "logs/plot_designed.log",
+    benchmark:
+        "benchmarks/plot_designed.tsv"
+    conda:
+        "../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(15),
+    params:
+        **drawn("plot_designed"),
+        places=ATTACKS.keys,
+        budgets=PLAN.designed.get("budgets"),
+        storages=PLAN.designed.get("compare_storage", {}).get("kinds", []),
+        highest=PLAN.designed.get("minimum_epsilon", {}).get("highest", 0),
+        min_iou=config["dissection"]["min_iou"],
+        code=code_hash("plot_designed"),
+    script:
+        "../scripts/plot_designed.py"
 
-    rule plot_designed:
-        """Tables and figures of the designed corruption, and the summary."""
-        input:
-            labels="results/tables/labels.csv",
-            noise="results/tables/noise.csv" if NOISES else [],
-            null_churn=attacked_layers("clean/null_churn.csv"),
-            dissection=design_files(
-                ATTACKED, [design.name for design in DESIGNS], "dissection.csv"
-            ),
-            budget=design_files(
-                ATTACKED, [design.name for design in DESIGNS], "budget.csv"
-            ),
-            storage=design_files(
-                ATTACKED, [design.name for design in COMPARED], "storage.csv"
-            ),
-            collateral=design_files(
-                ATTACKED, [design.name for design in WATCHED], "collateral.csv"
-            ),
-            minimum=design_files(
-                ATTACKED,
-                [
-                    f"minimum_epsilon-{setting['method']}-{setting['masks']}.csv"
-                    for setting in BISECTED
-                ],
-            ),
-        output:
-            reported(table_files(DESIGNED_TABLES), "Designed corruption: tables"),
-            reported(figure_files(DESIGNED_FIGURES), "Designed corruption: figures"),
-            summary=SUMMARY,
-        log:
-            "logs/plot_designed.log",
-        benchmark:
-            "benchmarks/plot_designed.tsv"
-        conda:
-            "../envs/plots.yaml"
-        threads: 1
-        resources:
-            mem_mb=grow(2000),
-            runtime=grow(15),
-        params:
-            attacks={
-                "experiments": ATTACKED,
-                "designs": describe_designs(DESIGNS),
-                "compared": describe_designs(COMPARED),
-                "watched": describe_designs(WATCHED),
-                "bisected": BISECTED,
-                "budgets": DESIGNED["budgets"],
-                "storages": DESIGNED.get("compare_storage", {}).get("kinds", []),
-                "highest": DESIGNED.get("minimum_epsilon", {}).get("highest", 0),
-                "min_iou": config["dissection"]["min_iou"],
-                "seed": config["seed"],
-            },
-            tables=DESIGNED_TABLES,
-            figures=DESIGNED_FIGURES,
-            code=code_hash("plot_designed"),
-        script:
-            "../scripts/plot_designed.py"
 
-    # One unit is shown: of the last attacked layer of the first (probe, model) with one.
-    SHOW = layer_folder(ATTACKED[0], ATTACKED[0]["layers"][-1])
-    SHOWN_DESIGNS = choose_designs(DESIGNS)
+rule plot_unit:
+    """Figure 3: one unit before and after its label was changed."""
+    input:
+        **SHOWN.paths,
+    output:
+        **reported("plot_unit"),
+    log:
+        "logs/plot_unit.log",
+    benchmark:
+        "benchmarks/plot_unit.tsv"
+    conda:
+        "../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(15),
+    params:
+        place=gathered.shown_place(PLAN),
+        eps=[design.eps for design in PLAN.shown_designs],
+        code=code_hash("plot_unit"),
+    script:
+        "../scripts/plot_unit.py"
 
-    rule plot_unit:
-        """Figure 3: one unit before and after its label was changed."""
-        input:
-            probe="results/probes/{probe}/probe.zarr/zarr.json".format(**ATTACKED[0]),
-            maps=f"{SHOW}/clean/activations.zarr/zarr.json",
-            tally=f"{SHOW}/clean/tally.zarr/zarr.json",
-            clean=f"{SHOW}/clean/dissection.csv",
-            tables=[
-                f"{SHOW}/designed/{design.name}/dissection.csv"
-                for design in SHOWN_DESIGNS
-            ],
-            poison=f"{SHOW}/designed/{SHOWN_DESIGNS[-1].name}/poison.zarr/zarr.json",
-            poisoned_maps=f"{SHOW}/designed/{SHOWN_DESIGNS[-1].name}/activations.zarr/zarr.json",
-        output:
-            reported(figure_files(["figure_3"]), "Designed corruption: figures"),
-        log:
-            "logs/plot_unit.log",
-        benchmark:
-            "benchmarks/plot_unit.tsv"
-        conda:
-            "../envs/plots.yaml"
-        threads: 1
-        resources:
-            mem_mb=grow(2000),
-            runtime=grow(15),
-        params:
-            place=[ATTACKED[0][name] for name in ("probe", "model")]
-            + [ATTACKED[0]["layers"][-1]],
-            eps=[design.eps for design in SHOWN_DESIGNS],
-            code=code_hash("plot_unit"),
-        script:
-            "../scripts/plot_unit.py"
+
+rule plot_milan:
+    """Tables and figures of descriptions before and after corruption."""
+    input:
+        **DESCRIBED.paths,
+    output:
+        **reported("plot_milan"),
+        summary=PLAN.of_run(paths.MILAN_SUMMARY),
+    log:
+        "logs/plot_milan.log",
+    benchmark:
+        "benchmarks/plot_milan.tsv"
+    conda:
+        "../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(15),
+    params:
+        **drawn("plot_milan"),
+        places=DESCRIBED.keys,
+        described=PLAN.described,
+        noises=gathered.described_noises(PLAN),
+        designs=list(DESCRIBED.files["predictions"]),
+        code=code_hash("plot_milan"),
+    script:
+        "../scripts/plot_milan.py"
+
+
+rule plot_milan_example:
+    """Figure 3's right half: one unit's exemplars and description before and after."""
+    input:
+        **CHANGED.paths,
+    output:
+        **reported("plot_milan_example"),
+    log:
+        "logs/plot_milan_example.log",
+    benchmark:
+        "benchmarks/plot_milan_example.tsv"
+    conda:
+        "../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(15),
+    params:
+        places=CHANGED.keys,
+        code=code_hash("plot_milan_example"),
+    script:
+        "../scripts/plot_milan_example.py"
+
+
+rule plot_milan_units:
+    """A sheet of clean units: exemplars, descriptions and labels."""
+    input:
+        **SHEET.paths,
+    output:
+        **reported("plot_milan_units"),
+    log:
+        "logs/plot_milan_units.log",
+    benchmark:
+        "benchmarks/plot_milan_units.tsv"
+    conda:
+        "../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(15),
+    params:
+        places=SHEET.keys,
+        min_iou=config["dissection"]["min_iou"],
+        seed=config["seed"],
+        code=code_hash("plot_milan_units"),
+    script:
+        "../scripts/plot_milan_units.py"

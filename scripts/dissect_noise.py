@@ -12,14 +12,13 @@ from nemesis.files import sha256_json, write_csv
 from nemesis.job import job
 from nemesis.perturb.noise import draw_seed
 from nemesis.probes.probe import open_probe
-from nemesis.stores import store_folder
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
     layer, settings, seed = wildcards.layer, params.settings, params.seed
     probe, clean = open_probe(files.probe), read_table(files.clean)
     recipe = read_recipe(params, files)
-    maps = open_maps(store_folder(files.maps), layer, rerun_probe(recipe, probe))
+    maps = open_maps(files.maps, layer, rerun_probe(recipe, probe))
     draws = {}
     for draw, store in zip(params.draws, files.draws, strict=True):
         source = draw_noisy(probe, wildcards.kind, float(wildcards.std), params.noise, draw)

@@ -195,10 +195,10 @@ def show_device(sites: list[Site]) -> str:
 
 
 def grid_hours(config, sites, prices: Prices) -> dict[str, dict[str, float]]:
-    """Hours of each family over the grid (see HOURS), without the start of jobs."""
+    """Hours of each rule over the grid (see HOURS), without the start of jobs."""
     found: dict = {}
     for part in list_work(config, sites, prices):
-        hours = found.setdefault(part.family, dict.fromkeys(HOURS, 0.0))
+        hours = found.setdefault(part.rule, dict.fromkeys(HOURS, 0.0))
         now = {"held": part.held, "network": part.network, "elsewhere": 0.0 if part.gpu else part.core}
         now |= {name: getattr(part, name) if part.gpu else 0.0 for name in ("beside", "follows", "alone")}
         for name, seconds in now.items():
@@ -208,7 +208,7 @@ def grid_hours(config, sites, prices: Prices) -> dict[str, dict[str, float]]:
 
 def show_grid(config, sites, prices: Prices) -> str:
     hours = grid_hours(config, sites, prices)
-    lines = [[family, *(f"{part[name]:.2f}" if part[name] else "" for name in HOURS)] for family, part in hours.items()]
+    lines = [[rule, *(f"{part[name]:.2f}" if part[name] else "" for name in HOURS)] for rule, part in hours.items()]
     lines.append(["**total**", *(f"**{sum(part[name] for part in hours.values()):.1f}**" for name in HOURS)])
     return markdown(["stage", *HOURS.values()], lines) + "\n\n" + _show_attack(sites, prices)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from environments import ENVS, MODULES, ROOT, imports_of, list_rule_environments, read_pins, scripts_of
-from workflow_runs import CONFIG, LITE, MILAN, Ended, Place, copy_workflow, new_place
+from workflow_runs import CONFIG, LITE, MILAN, OF_RUN, Ended, Place, copy_workflow, new_place
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 STAND_IN = Path(__file__).parent / "stand_in_conda"
@@ -117,7 +117,7 @@ def deployed(deployment, workflow, tmp_path_factory):
 
 def test_the_run_is_whole(deployed):
     place, ended = deployed
-    assert place.exists("results/report/index.html") and place.exists(f"{LITE}/blocks.4/clean/milan/descriptions.csv")
+    assert place.exists(f"{OF_RUN}/report/index.html") and place.exists(f"{LITE}/blocks.4/clean/milan/descriptions.csv")
     assert ended.text.count("Creating conda environment") == len(ENVS)
 
 

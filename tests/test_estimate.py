@@ -1,26 +1,24 @@
 """The estimate of a config's cost: jobs as planned, sizes and work against what is known."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from tiny_probe import tiny_rows, write_broden
 from workflow_runs import ROOT
 
-from nemesis.config import check_config, list_extractions
+from nemesis.config import check_config, read_config
 from nemesis.devices import choose_batch
 from nemesis.errors import InputError
-from nemesis.estimate.__main__ import main, read_config
+from nemesis.estimate.__main__ import main
 from nemesis.estimate.cost import Estimate, Line, estimate, find_sites
-from nemesis.estimate.jobs import count_families, count_jobs, parse_jobs
 from nemesis.estimate.networks import build_meta, measure_layers, measure_whole
-from nemesis.estimate.probes import size_probe
 from nemesis.estimate.rates import Rate, Rates, load_rates
 from nemesis.estimate.table import show_estimate
 from nemesis.estimate.work import CORES, Work, attack_bytes, forward_bytes
+from nemesis.plan.jobs import count_jobs
+from nemesis.plan.plan import Plan
+from nemesis.probes.sizes import size_probe
 
 SCHEMA = ROOT / "schemas" / "config.schema.yaml"
 VGG16 = {"kind": "vgg16_places365"}
@@ -63,8 +61,8 @@ def price(config: dict, jobs: dict[str, int], rates: Rates | None = None) -> Est
     return estimate(config, find_sites(config, torch.device("cpu")), jobs, rates or one_rate())
 
 
-def line(found: Estimate, family: str) -> Line:
-    return next(part for part in found.lines if part.family == family)
+def line(found: Estimate, rule: str) -> Line:
+    return next(part for part in found.lines if part.rule == rule)
 
 
 class TestNetworks:
@@ -191,7 +189,7 @@ class TestCost:
         values = sum(layer.values for layer in site.layers.values())
         deepest = site.layers["blocks.4"]
         network = 100 * (deepest.flops + deepest.traffic)
-        seconds = lambda family: line(found, family).cpu * 3600 - jobs[family]  # noqa: E731
+        seconds = lambda rule: line(found, rule).cpu * 3600 - jobs[rule]  # noqa: E731
         assert seconds("extract_activations") == pytest.approx(network + 100 * units)
         assert line(found, "extract_activations").disk == 100 * values * 2
         assert seconds("compute_thresholds") == pytest.approx(100 * units)
@@ -283,44 +281,18 @@ class TestRateFiles:
             load_rates("abacus")
 
 
-class TestJobs:
-    def test_the_last_table_counts(self):
-        table = "Job stats:\njob  count\n---  ----\n"
-        text = f"{table}a 1\ntotal 1\n\n{table}all   1\nb_x_y  12\ntotal 13\n"
-        assert parse_jobs(text) == {"b_x_y": 12}
-
-    def test_rules_of_one_family(self):
-        config = checked()
-        jobs = {"extract_activations_drawn_lite": 1, "dissect": 2}
-        assert count_families(jobs, list_extractions(config)) == {"extract_activations": 1, "dissect": 2}
-
-    def test_no_plan(self, tmp_path):
-        with pytest.raises(InputError, match="the plan cannot be made: "):
-            count_jobs({"probes": {}, "models": {}})
-
-
-def plan_by_hand(folder: Path, config: str) -> dict[str, int]:
-    """Jobs of `snakemake -n` in an empty folder."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", ROOT / config, "--directory", folder]
-    command += ["--snakefile", ROOT / "Snakefile", "--quiet", "rules", "--cores", "2"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-    return parse_jobs(done.stdout)
-
-
 @pytest.mark.slow
-@pytest.mark.workflow
 @pytest.mark.parametrize("config", PRESETS)
 def test_printed_jobs_are_those_of_the_plan(config, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([str(ROOT / config)]) == 0
     text = capsys.readouterr().out
-    filled = check_config(read_config(ROOT / config), SCHEMA)
-    expected = count_families(plan_by_hand(tmp_path / "empty", config), list_extractions(filled))
+    expected = count_jobs(Plan(check_config(read_config(ROOT / config), SCHEMA, config)))
     rows = [part.replace(" *", "").split() for part in text.splitlines()]
     printed = {row[0]: int(row[1]) for row in rows if row and row[0] in expected}
     assert printed == expected
     assert any(row[:2] == ["total", "(memory:"] and int(row[3]) == sum(expected.values()) for row in rows)
-    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ import pytest
 from tiny_probe import CATEGORIES, tiny_rows, write_broden, write_tidy_broden
 
 from nemesis.errors import InputError
-from nemesis.estimate.probes import size_probe
 from nemesis.probes.broden import read_broden
 from nemesis.probes.probe import open_probe, prepare_probe, read_concepts
+from nemesis.probes.sizes import size_probe
 from nemesis.rows import read_rows
 
 SPREADSHEET = "a,b,c\n1,2,3\n,,\n\n4,5,\n , ,\n"

@@ -13,12 +13,12 @@ import torch
 import zarr
 from PIL import Image
 from report_site import read_script
-from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, ROOT, TRAINED, UNTARGETED, assert_same, run_recipes
+from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, OF_RUN, ROOT, TRAINED, UNTARGETED, assert_same, run_recipes
 
 from nemesis.corruption.mixed import NoisyMaps
 from nemesis.corruption.noisy import compare_noisy, dissect_noisy, noisy_images
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.figures.tables import read_markdown
@@ -62,15 +62,17 @@ def read_csv(path):
 
 def test_everything_is_there_and_the_summary_was_printed(finished):
     place = finished.place
-    wanted = [f"results/tables/{name}.{ending}" for name in ("labels", "noise") for ending in ("csv", "md")]
-    wanted += [f"results/{kind}" for kind in ("tables/figure_2a.csv", "figures/figure_2a.svg", "figures/figure_2b.png")]
+    wanted = [f"{OF_RUN}/tables/{name}.{ending}" for name in ("labels", "noise") for ending in ("csv", "md")]
+    wanted += [
+        f"{OF_RUN}/{kind}" for kind in ("tables/figure_2a.csv", "figures/figure_2a.svg", "figures/figure_2b.png")
+    ]
     assert [name for name in wanted if not (place.folder / name).stat().st_size] == []
-    assert (place.folder / "results/report/headline.txt").read_text() in finished.ended.text
-    summary = (place.folder / "results/tables/summary.txt").read_text()
+    assert (place.folder / f"{OF_RUN}/report/headline.txt").read_text() in finished.ended.text
+    summary = (place.folder / f"{OF_RUN}/tables/summary.txt").read_text()
     for layer, units in LAYERS.items():
         assert f"{layer} " in summary and f" of {units}" in summary
     logs = list((place.folder / "logs").rglob("*.log"))
-    assert len(logs) == sum(finished.ended.jobs.values()) == 35
+    assert len(logs) == sum(finished.ended.jobs.values()) == 34
     assert [log for log in logs if "done in" not in log.read_text()] == []
     assert len(list((place.folder / "benchmarks").rglob("*.tsv"))) == len(logs)
 
@@ -123,7 +125,7 @@ def test_clean_artifacts(finished, layer):
     folder, units = finished.place.folder / LITE / layer / "clean", LAYERS[layer]
     side = {"blocks.2": 16, "blocks.4": 8}[layer]
     maps = read_store(
-        folder / "activations.zarr",
+        finished.place.folder / LITE / "clean/activations.zarr" / layer,
         maps=("float16", (units, 24, side, side), ["unit", "image", "y", "x"]),
         max=("float16", (units, 24), ["unit", "image"]),
         image=("uint32", (24,), ["image"]),
@@ -171,7 +173,7 @@ def test_noise_artifacts(finished, layer):
 
 
 def test_tables(finished):
-    folder = finished.place.folder / "results/tables"
+    folder = finished.place.folder / OF_RUN / "tables"
     labels, noise = read_csv(folder / "labels.csv"), read_csv(folder / "noise.csv")
     assert list(labels["layer"]) == list(LAYERS) and list(labels["units"]) == list(LAYERS.values())
     assert list(noise["layer"]) == [layer for layer in LAYERS for _ in (0.5, 1.0)]
@@ -222,19 +224,18 @@ def dissect_again(folder, out, batch: int):
     network = build_network("lite", CONFIG["models"]["lite"], folder / "results/models/lite/weights.safetensors")
     seed = draw_seed(CONFIG["seed"], 0)
     sources = {
-        "clean": ImageSource(np.arange(probe.count), probe.names, probe.images),
+        "clean": probe_images(probe),
         "noisy": noisy_images(probe, StoredNoise("gaussian", 0.05, "lossless"), 1.0, seed),
     }
     for name, source in sources.items():
         with LayerReader(network, list(LAYERS), "cpu", pad_to=batch) as reader:
-            targets = {layer: out / name / layer for layer in LAYERS}
-            extract_activations(reader.read, source, targets, "float16", batch, "cpu")
+            extract_activations(reader.read, source, out / name, ExtractionSettings(batch))
     clean, noisy = {}, {}
     for layer in LAYERS:
-        maps = open_maps(out / "clean" / layer)
+        maps = open_maps(out / "clean", layer)
         run = Run(maps, layer_thresholds(maps, 0.005, "exact").threshold)
         ((_, _, clean[layer]),) = dissect_layer([run], probe, concepts, "cpu", "published")
-        draws = {(0, seed): open_maps(out / "noisy" / layer)}
+        draws = {(0, seed): open_maps(out / "noisy", layer)}
         settings = {"quantile": 0.005, "threshold": "exact", "iou": "published"}
         runs = dissect_noisy(NoisyMaps(maps, draws, [0.5, 1.0]), probe, concepts, "cpu", settings)
         noisy[layer] = compare_noisy(runs, clean[layer], clean[layer]["unit"])
@@ -272,7 +273,7 @@ def test_streamed_layers_in_one_shard_give_the_same_tables(finished, tmp_path):
     place.configure(extraction=None, dissection=CONFIG["dissection"] | {"max_store_gb": 0})
     folders = [f"{layer}/{part}" for layer in LAYERS for part in ("clean", NOISE)]
     place.finish(*(f"{LITE}/{folder}/dissection.csv" for folder in folders))
-    assert sorted(zarr.open_group(place.folder / LITE / "blocks.2/clean/activations.zarr", mode="r")) == KEPT
+    assert sorted(zarr.open_group(place.folder / LITE / "clean/activations.zarr/blocks.2", mode="r")) == KEPT
     tables, stored = (one.bytes_of("drawn/**/*.csv") for one in (place, finished.place))
     assert len(tables) == 4 * len(LAYERS)
     assert_same(tables, {name: stored[name] for name in tables})
@@ -283,8 +284,8 @@ def test_streamed_layers_in_one_shard_give_the_same_tables(finished, tmp_path):
 
 
 CLEAN_JOBS = {"compute_thresholds": 2, "dissect": 2}
-EXTRACTION_JOBS = {"extract_activations_drawn_lite": 2, "gather_activations": 2}
-NOISE_JOBS = {"extract_noisy_drawn_lite": 2, "gather_noisy": 2, "dissect_noise_drawn_lite": 1}
+EXTRACTION_JOBS = {"extract_activations": 2, "gather_activations": 1}
+NOISE_JOBS = {"extract_noisy": 2, "gather_noisy": 1, "dissect_noise": 2}
 AGAIN_JOBS = {"dissect_designed": 2, "compare_storage": 1, "measure_collateral": 2, "minimum_epsilon": 1}
 ATTACK_JOBS = {"poison_images": 4, "gather_poison": 2} | AGAIN_JOBS
 PLOT_JOBS = {"plot_tables": 1, "plot_designed": 1}
@@ -323,7 +324,7 @@ def test_an_edit_reruns_the_rules_that_use_it(editable, name):
 
 def test_the_report_shows_every_number_of_the_tables(finished):
     """Every number in a cell of the page is a rounded number of the same line of its CSV (several lines: of any)."""
-    folder = finished.place.folder / "results"
+    folder = finished.place.folder / OF_RUN
     page = (folder / "report/index.html").read_text()
     names = re.findall(r'data-table="(\w+)"', page)
     assert {"labels", "noise", "figure_2a", "margin", "designed", "table_2", "budget", "storage"} <= set(names)
@@ -353,7 +354,7 @@ def assert_rounded(cell: str, known: list[str], where: str):
 def test_the_report_shows_every_unit_of_the_tables(finished):
     folder = finished.place.folder
     for layer in LAYERS:
-        data = read_script((folder / "results/report/layers/drawn/lite" / layer / "units.js").read_text())
+        data = read_script((folder / OF_RUN / "report/layers/drawn/lite" / layer / "units.js").read_text())
         clean = read_csv(folder / LITE / layer / "clean/dissection.csv")
         for name in ("unit", "label", "category", "iou", "label_2", "iou_2"):
             assert data["units"][name] == clean[name].tolist(), name

@@ -173,7 +173,7 @@ def test_bad_model(bad_models, start, parts):
     assert [part for part in parts if part not in line] == []
     assert len(ended.complaints) == 3
     assert place.rests() == []
-    for folder in ("results/drawn/broken/0/clean", "results/drawn/lite/blocks.99/clean", "results/models/odd"):
+    for folder in ("results/drawn/broken", "results/drawn/lite/clean/activations.zarr/blocks.99", "results/models/odd"):
         assert [path for path in (place.folder / folder).rglob("*") if path.is_file()] == []
 
 
@@ -191,23 +191,23 @@ def chunk_of(store):
 
 def test_damaged_activations(finished, tmp_path):
     place = finished.place.copied(tmp_path / "place")
-    stores = {layer: f"{LITE}/{layer}/clean/activations.zarr" for layer in ("blocks.2", "blocks.4")}
-    chunk_of(place.folder / stores["blocks.2"] / "maps").unlink()
-    flip_bytes(chunk_of(place.folder / stores["blocks.4"] / "maps"))
-    targets = [f"{LITE}/{layer}/clean/thresholds.csv" for layer in stores]
+    store, layers = f"{LITE}/clean/activations.zarr", ("blocks.2", "blocks.4")
+    chunk_of(place.folder / store / "blocks.2" / "maps").unlink()
+    flip_bytes(chunk_of(place.folder / store / "blocks.4" / "maps"))
+    targets = [f"{LITE}/{layer}/clean/dissection.csv" for layer in layers]
     place.remove(*targets)
     ended = place.run("--keep-going", *targets)
     assert ended.code != 0
     assert "Traceback" not in ended.text
     missing, damaged = ended.complaints
-    assert f"{stores['blocks.2']}: array 'maps' lacks chunk" in missing
-    assert f"{stores['blocks.4']}: array 'maps' is damaged" in damaged
-    for layer, line in zip(stores, (missing, damaged), strict=True):
-        assert line.endswith(f"delete the folder {stores[layer]} and run again")
+    assert f"{store}/blocks.2: array 'maps' lacks chunk" in missing
+    assert f"{store}/blocks.4: array 'maps' is damaged" in damaged
+    for line in (missing, damaged):
+        assert line.endswith(f"delete the folder {store} and run again")
     assert [target for target in targets if place.exists(target)] == []
-    place.remove(*stores.values())  # as the lines say
+    place.remove(store)  # as the lines say
     jobs = place.finish("--dry-run", *targets).jobs
-    assert jobs == {"extract_activations_drawn_lite": 2, "gather_activations": 2, "compute_thresholds": 2}
+    assert jobs == {"extract_activations": 2, "gather_activations": 1, "compute_thresholds": 2, "dissect": 2}
 
 
 def test_damaged_probe(finished, tmp_path):

@@ -18,6 +18,7 @@ from workflow_runs import (
     MILAN_CONFIG,
     MILAN_STOPS,
     NOISE,
+    OF_RUN,
     POISONED,
     ROOT,
     Made,
@@ -29,6 +30,7 @@ from workflow_runs import (
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 PHOTOS = 9
+ATTACK = "designed/pgd-6-targeted-exemplars"
 
 
 def draw_photos(folder):
@@ -58,6 +60,11 @@ def read(described, name):
     return pd.read_csv(described.place.folder / name, keep_default_na=False)
 
 
+def read_scores_of(described, probe, corruption):
+    """The scores of a corruption of blocks.4, only with its own columns."""
+    return split_scores(described.place.folder / OF_RUN / f"milan/{probe}/lite/scores.csv")["blocks.4", corruption]
+
+
 def test_exemplars(described):
     folder = described.place.folder
     for name, rows, columns in (
@@ -74,7 +81,7 @@ def test_exemplars(described):
         assert set(store.attrs["columns"]) == set(columns)
         assert (np.diff(store["activations"][...], axis=1) <= 0).all()
     clean = zarr.open_group(folder / f"{DESCRIBED}/clean/milan/exemplars.zarr", mode="r")
-    highest = zarr.open_group(folder / f"{DESCRIBED}/clean/activations.zarr", mode="r")["max"][...]
+    highest = zarr.open_group(folder / f"{LITE}/clean/activations.zarr/blocks.4", mode="r")["max"][...]
     for unit, values in zip(clean["unit"][...], clean["activations"][...], strict=True):
         np.testing.assert_array_equal(np.sort(highest[unit])[::-1][:4], values.astype(np.float16))
 
@@ -83,18 +90,14 @@ def test_descriptions_and_scores(described):
     threshold = json.loads((described.place.folder / "results/milan/threshold.json").read_text())
     clean = read(described, f"{DESCRIBED}/clean/milan/descriptions.csv").set_index("unit")
     assert len(clean) == 3 and list(clean) == ["description", "score"]
-    for name, rows in (
-        (f"{DESCRIBED}/clean/milan/null_scores.csv", 3),
-        (f"{DESCRIBED}/{NOISE}/milan/scores.csv", 3),
-        (f"{POISONED}/milan/scores.csv", 8),
-    ):
-        scores = read(described, name)
+    for corruption, rows in (("null", 3), (NOISE, 3), (ATTACK, 8)):
+        scores = read_scores_of(described, "drawn", corruption)
         assert len(scores) == rows
         assert list(scores["clean"]) == list(clean.loc[scores["unit"], "description"])
         same = scores["clean"] == scores["corrupted"]
         expected = (scores["f1"].astype(float) <= threshold["threshold"]) & ~same
         assert list(scores["manipulated"].astype(bool)) == list(expected)
-    scores = read(described, f"{POISONED}/milan/scores.csv")
+    scores = read_scores_of(described, "drawn", ATTACK)
     assert list(scores["count"]) == 4 * [2, 4] and list(scores["control"]) == 2 * [0, 0, 1, 1]
     assert list(scores["target"]) == list(clean.loc[scores["target_unit"], "description"])
     predictions = read(described, f"{POISONED}/predictions.csv")
@@ -103,24 +106,25 @@ def test_descriptions_and_scores(described):
 
 def test_a_folder_of_images_is_described_but_not_dissected(described):
     place = described.place
-    for name in ("clean/milan/descriptions.csv", f"{NOISE}/milan/scores.csv", "clean/milan/null_scores.csv"):
-        assert len(read(described, f"results/photos/lite/blocks.4/{name}")) == 3
+    assert len(read(described, "results/photos/lite/blocks.4/clean/milan/descriptions.csv")) == 3
+    for corruption in ("null", NOISE):
+        assert len(read_scores_of(described, "photos", corruption)) == 3
     assert not place.exists("results/photos/lite/blocks.4/clean/dissection.csv")
     assert len(read(described, "results/probes/photos/concepts.csv")) == 0
 
 
 def test_tables_and_figures(described):
-    table = read(described, "results/tables/table_1.csv")
+    table = read(described, f"{OF_RUN}/tables/table_1.csv")
     assert list(table["probe"]) == ["drawn", "photos"] and (table["units"] == 3).all()
     for name in ("table_3", "table_4", "figure_5", "milan_figure_2a"):
-        assert len(read(described, f"results/tables/{name}.csv"))
+        assert len(read(described, f"{OF_RUN}/tables/{name}.csv"))
     for name in ("milan_figure_2a", "figure_5", "figure_3_milan", "milan_units"):
-        with Image.open(described.place.folder / f"results/figures/{name}.png") as image:
+        with Image.open(described.place.folder / f"{OF_RUN}/figures/{name}.png") as image:
             assert min(image.size) > 100
-    quality = read(described, "results/milan/quality.csv").iloc[0]
+    quality = read(described, "results/milan/regions/quality.csv").iloc[0]
     assert quality["n"] > 0 and quality["low"] <= quality["difference"] <= quality["high"]
-    assert (described.place.folder / "results/tables/milan.txt").stat().st_size
-    assert (described.place.folder / "results/report/headline.txt").read_text() in described.ended.text
+    assert (described.place.folder / f"{OF_RUN}/tables/milan.txt").stat().st_size
+    assert (described.place.folder / f"{OF_RUN}/report/headline.txt").read_text() in described.ended.text
 
 
 def test_the_recipes_of_the_docs_work(described, tmp_path):
@@ -132,7 +136,7 @@ def test_descriptions_in_the_report(described):
     folder = described.place.folder
     for probe in ("drawn", "photos"):
         layer = f"results/{probe}/lite/blocks.4"
-        data = read_script((folder / f"results/report/layers/{probe}/lite/blocks.4/units.js").read_text())
+        data = read_script((folder / f"{OF_RUN}/report/layers/{probe}/lite/blocks.4/units.js").read_text())
         texts = read(described, f"{layer}/clean/milan/descriptions.csv")
         shown = zip(data["units"]["unit"], data["units"]["description"], strict=True)
         assert {unit: text for unit, text in shown if text is not None} == dict(
@@ -141,7 +145,7 @@ def test_descriptions_in_the_report(described):
         noise = next(
             one for one in data["settings"] if one["corruption"] == "gaussian noise" and one["part"][:4] == "100%"
         )
-        scores = read(described, f"{layer}/{NOISE}/milan/scores.csv").set_index("unit")
+        scores = read_scores_of(described, probe, NOISE).set_index("unit")
         found = {unit: row for row, unit in enumerate(noise["rows"]["unit"])}
         for unit, line in scores.iterrows():
             assert noise["rows"]["description"][found[unit]] == line["corrupted"]
@@ -150,7 +154,7 @@ def test_descriptions_in_the_report(described):
         attacks = data["settings"][-4:]  # two counts, and noise of the same size
         names = ["pgd, targeted, exemplars", "noise instead of pgd, targeted, exemplars"]
         assert [one["corruption"] for one in attacks] == [name for name in names for _ in range(2)]
-        table = read(described, f"{layer}/designed/pgd-6-targeted-exemplars/milan/scores.csv")
+        table = read_scores_of(described, probe, ATTACK)
         for setting, (_, part) in zip(attacks, table.groupby(["control", "count"]), strict=True):
             assert setting["rows"]["f1"] == part["f1"].tolist()
             assert setting["rows"]["target"] == part["target"].tolist()
@@ -166,7 +170,7 @@ def test_killed_in_every_rule_the_answer_is_the_same(finished, described, tmp_pa
     place = add_milan(finished, tmp_path / "place")
     assert sorted(kill_in_rules(place, MILAN_STOPS)) == sorted(MILAN_STOPS)
     place.finish(cores=4)
-    for pattern in ("**/milan/**/*", "tables/*", "figures/*", "**/*-exemplars/**/*"):
+    for pattern in ("**/milan/**/*", "runs/*/tables/*", "runs/*/figures/*", "**/*-exemplars/**/*"):
         assert_same(place.bytes_of(pattern), described.place.bytes_of(pattern))
     assert place.rests() == []
 
@@ -199,7 +203,7 @@ BAD = {
     ),
     "a checkpoint that executes code": (
         {"milan": MILAN | {"captioner": {"kind": "checkpoint", "path": "evil.pth"}, "threshold": 0.6}},
-        "results/milan/captioner.json",
+        "results/milan/checkpoint/captioner.json",
         ["evil.pth"],
     ),
     "a layer that no experiment has": (
@@ -235,5 +239,5 @@ def test_an_edit_of_the_search_describes_again(described, tmp_path):
     path = place.workflow / "scripts" / "nemesis" / "milan" / "search.py"
     path.write_text(path.read_text() + "# an edit\n")
     jobs = place.finish("--dry-run").jobs
-    assert jobs["describe_milan_drawn_lite"] == 1 and "compute_exemplars_drawn_lite" not in jobs
+    assert jobs["describe_milan"] == 2 and jobs["describe_corrupted"] == 4 and "compute_exemplars" not in jobs
     assert CONFIG["seed"] == 3

@@ -23,6 +23,7 @@ LITE = "results/drawn/lite"
 NOISE = "noise/gaussian-0.05"
 DESIGNED = f"{LITE}/blocks.4/designed"
 UNTARGETED = f"{DESIGNED}/pgd-6-untargeted-segmentation"
+OF_RUN = "results/runs/config"  # named after config.yaml
 TRAINED = "results/models/vgg/weights.safetensors"  # no experiment needs it, so runs ask for it by name
 CONFIG = {
     "seed": 3,
@@ -214,12 +215,12 @@ STOPS = {
     "prepare_probe": "results/probes/drawn/concepts.csv",
     "prepare_model": "results/models/lite/card.json",
     "train_tinyvgg": TRAINED,
-    "extract_activations": f"{LITE}/blocks.2/clean/shards/1.zarr",
-    "gather_activations": f"{LITE}/blocks.4/clean/activations.zarr",
+    "extract_activations": f"{LITE}/clean/shards/1.zarr/blocks.2",
+    "gather_activations": f"{LITE}/clean/activations.zarr/blocks.4",
     "compute_thresholds": f"{LITE}/blocks.2/clean/thresholds.csv",
     "dissect": f"{LITE}/blocks.4/clean/null_churn.csv",
-    "extract_noisy": f"{LITE}/blocks.2/{NOISE}/shards/0-0.zarr",
-    "gather_noisy": f"{LITE}/blocks.2/{NOISE}/activations-0.zarr",
+    "extract_noisy": f"{LITE}/{NOISE}/shards/0-0.zarr/blocks.2",
+    "gather_noisy": f"{LITE}/{NOISE}/activations-0.zarr/blocks.2",
     "dissect_noise": f"{LITE}/blocks.4/{NOISE}/dissection.csv",
     "poison_images": f"{UNTARGETED}/shards/1.zarr",
     "gather_poison": f"{UNTARGETED}/poison.zarr",
@@ -227,11 +228,11 @@ STOPS = {
     "compare_storage": f"{UNTARGETED}/storage.csv",
     "measure_collateral": f"{UNTARGETED}/collateral.csv",
     "minimum_epsilon": f"{DESIGNED}/minimum_epsilon-pgd-segmentation.csv",
-    "plot_tables": "results/tables/figure_2b.csv",
-    "plot_designed": "results/tables/budget.csv",
-    "plot_unit": "results/figures/figure_3.png",
-    "show_units": "results/report/layers/drawn/lite/blocks.4",
-    "write_report": "results/report/page",
+    "plot_tables": f"{OF_RUN}/tables/figure_2b.csv",
+    "plot_designed": f"{OF_RUN}/tables/budget.csv",
+    "plot_unit": f"{OF_RUN}/figures/figure_3.png",
+    "show_units": f"{OF_RUN}/report/layers/drawn/lite/blocks.4",
+    "write_report": f"{OF_RUN}/report/page",
 }
 
 
@@ -260,19 +261,20 @@ DESCRIBED = f"{LITE}/blocks.4"
 POISONED = f"{DESCRIBED}/designed/pgd-6-targeted-exemplars"
 MILAN_STOPS = {
     "prepare_folder": "results/probes/photos/probe.zarr",
-    "train_milan": "results/milan/held_out.csv",
+    "train_milan": "results/milan/regions/held_out.csv",
     "calibrate_threshold": "results/milan/threshold.json",
-    "score_captioner": "results/milan/quality.csv",
+    "score_captioner": "results/milan/regions/quality.csv",
     "compute_exemplars": f"{DESCRIBED}/clean/milan/exemplars.zarr",
     "compute_noisy_exemplars": f"{DESCRIBED}/{NOISE}/milan/exemplars.zarr",
     "poison_exemplars": f"{POISONED}/poison.zarr",
     "compute_poisoned_exemplars": f"{POISONED}/milan/exemplars.zarr",
     "predict_poisoned": f"{POISONED}/predictions.csv",
     "describe_milan": f"{DESCRIBED}/clean/milan/descriptions.csv",
-    "score_milan": f"{POISONED}/milan/scores.csv",
-    "plot_milan": "results/tables/table_1.csv",
-    "plot_milan_example": "results/figures/figure_3_milan.png",
-    "plot_milan_units": "results/figures/milan_units.png",
+    "describe_corrupted": f"{POISONED}/milan/descriptions.csv",
+    "score_milan": f"{OF_RUN}/milan/drawn/lite/scores.csv",
+    "plot_milan": f"{OF_RUN}/tables/table_1.csv",
+    "plot_milan_example": f"{OF_RUN}/figures/figure_3_milan.png",
+    "plot_milan_units": f"{OF_RUN}/figures/milan_units.png",
 }
 
 

@@ -13,7 +13,7 @@ from nemesis.dissection.dissect import Concepts, load_concepts
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tables import read_table
 from nemesis.probes.probe import Probe, open_probe
-from nemesis.stores import open_store, read, store_folder
+from nemesis.stores import open_store, read
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def open_attacked_layer(name: str, files: CleanFiles, settings: Mapping, device:
     table["dead"] = thresholds["dead"].to_numpy()
     return AttackedLayer(
         name,
-        open_maps(store_folder(files.maps), name),
+        open_maps(files.maps, name),
         table,
         thresholds["threshold"].to_numpy(),
         read(open_store(files.tally)["concept_area"]),

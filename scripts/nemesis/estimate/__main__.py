@@ -4,14 +4,20 @@ RATES: whose rates, e.g. h100, or a rates.csv that `make gpu` wrote; default: th
 """
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nemesis.config import check_config, list_extractions, read_config, wants_gpu
+import torch
+
+from nemesis.config import check_config, read_config, wants_gpu
 from nemesis.errors import InputError
-from nemesis.estimate.jobs import ROOT, count_families, count_jobs
+from nemesis.estimate.cost import estimate, find_sites
+from nemesis.estimate.rates import load_rates
+from nemesis.estimate.table import show_estimate
+from nemesis.plan.jobs import count_jobs
+from nemesis.plan.plan import Plan
 
 GPU = "h100"  # the GPU that there are rates of
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def main(arguments: list[str]) -> int:
@@ -27,21 +33,10 @@ def main(arguments: list[str]) -> int:
 
 def describe(path: Path, wanted: str = "") -> list[str]:
     """The lines to print for a config file."""
-    written = read_config(path)
-    config = check_config(written, ROOT / "schemas" / "config.schema.yaml", str(path))
-    with ThreadPoolExecutor(1) as beside:
-        planned = beside.submit(count_jobs, written)
-        import torch  # takes seconds, while the plan is made
-
-        from nemesis.estimate.cost import estimate, find_sites
-        from nemesis.estimate.rates import load_rates
-        from nemesis.estimate.table import show_estimate
-
-        rates = load_rates(wanted or (GPU if wants_gpu(config["device"]) else "cpu"))
-        device = torch.device("cpu" if rates.device == "cpu" else "cuda")
-        sites = find_sites(config, device)
-        jobs = count_families(planned.result(), list_extractions(config))
-    return show_estimate(estimate(config, sites, jobs, rates), rates, str(path))
+    config = check_config(read_config(path), ROOT / "schemas" / "config.schema.yaml", str(path))
+    rates = load_rates(wanted or (GPU if wants_gpu(config["device"]) else "cpu"))
+    sites = find_sites(config, torch.device("cpu" if rates.device == "cpu" else "cuda"))
+    return show_estimate(estimate(config, sites, count_jobs(Plan(config)), rates), rates, str(path))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ import torch
 from nemesis.config import list_extractions
 from nemesis.devices import choose_batch
 from nemesis.estimate.networks import build_meta, measure_layers, measure_whole
-from nemesis.estimate.probes import size_probe
 from nemesis.estimate.rates import Rates
 from nemesis.estimate.work import Prices, Site, list_work
+from nemesis.probes.sizes import size_probe
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one family of rules costs. Hours: gpu: for which its jobs hold a GPU; network: in passes of the network, on
+    """What one rule costs. Hours: gpu: for which its jobs hold a GPU; network: in passes of the network, on
     the GPU or, without one, on a core; cpu: of one core.
 
     disk, temporary, host, device: bytes; the last two of one job. priced: False where only the jobs' start is known.
     """
 
-    family: str
+    rule: str
     jobs: int
     gpu: float = 0.0
     network: float = 0.0
@@ -64,19 +64,19 @@ def find_sites(config: dict, device: torch.device) -> list[Site]:
 
 
 def estimate(config: dict, sites: list[Site], jobs: Mapping[str, int], rates: Rates) -> Estimate:
-    """Price a checked config; `jobs` are those of each family in the order of the plan."""
+    """Price a checked config; `jobs` are those of each rule, in the order of the plan."""
     work = list(list_work(config, sites, Prices(rates)))
     start = rates.flat("start") / 3600
     lines = []
-    for family, count in jobs.items():
-        parts = [part for part in work if part.family == family]
+    for rule, count in jobs.items():
+        parts = [part for part in work if part.rule == rule]
         on_gpu = rates.device != "cpu" and any(part.gpu for part in parts)
         network = sum(part.network for part in parts) / 3600
         held = sum(part.held for part in parts) / 3600 + count * start
         core = sum(part.core for part in parts) / 3600 + count * start
         lines.append(
             Line(
-                family,
+                rule,
                 count,
                 held if on_gpu else 0.0,
                 network,
@@ -88,9 +88,9 @@ def estimate(config: dict, sites: list[Site], jobs: Mapping[str, int], rates: Ra
                 bool(parts),
             )
         )
-    lost = {part.family for part in work} - set(jobs)
+    lost = {part.rule for part in work} - set(jobs)
     notes = [site.probe.note for site in sites]
-    notes += [f"{family} is no rule of the plan; its cost is left out" for family in sorted(lost)]
+    notes += [f"{rule} is no rule of the plan; its cost is left out" for rule in sorted(lost)]
     return Estimate(lines, list(dict.fromkeys(notes)))
 
 

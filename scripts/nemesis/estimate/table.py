@@ -36,7 +36,7 @@ def show_estimate(found: Estimate, rates: Rates, where: str) -> list[str]:
 def _row(line: Line) -> tuple[str, ...]:
     hours = [show_hours(value) if value else "" for value in (line.gpu, line.cpu, line.network)]
     sizes = [show_bytes(value) if value else "" for value in (line.disk, line.temporary, line.host, line.device)]
-    return (line.family + ("" if line.priced else " *"), str(line.jobs), *hours, *sizes)
+    return (line.rule + ("" if line.priced else " *"), str(line.jobs), *hours, *sizes)
 
 
 def _align(cell: str, width: int, place: int) -> str:

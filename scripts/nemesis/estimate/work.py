@@ -1,4 +1,4 @@
-"""The work that a config asks for, family of rules by family: seconds on a device and on cores, bytes on disk and in
+"""The work that a config asks for, rule by rule: seconds on a device and on cores, bytes on disk and in
 memory.
 
 Upper bounds where the data decide: every attacked unit is taken to fill its budget of images.
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from nemesis.config import Extraction, list_designs, list_exemplar_designs, list_noises
 from nemesis.estimate.networks import LayerWork
-from nemesis.estimate.probes import ProbeSize
 from nemesis.estimate.rates import Rates
 from nemesis.perturb.poison import budget_images
+from nemesis.probes.sizes import ProbeSize
 
 REFERENCE_PIXELS = 224 * 224
 COUNT_BYTES = 8 * 65536  # counts of a streamed unit's values
@@ -22,7 +22,7 @@ LABELLED = 0.5  # share of a layer's units that have a label, for collateral
 
 @dataclass(frozen=True)
 class Work:
-    """A part of a family's work, without starting jobs.
+    """A part of a rule's work, without starting jobs.
 
     network: seconds of the device, in passes of the network and measuring images. Seconds of a core: beside: on any
     number of cores while the network runs, loading ahead and writing behind; follows: on one core while it runs;
@@ -31,7 +31,7 @@ class Work:
     disk: bytes that stay; temporary: bytes that are removed again; host, device: bytes of memory at a time.
     """
 
-    family: str
+    rule: str
     network: float = 0.0
     beside: float = 0.0
     follows: float = 0.0
@@ -142,9 +142,9 @@ def attacked_layers(section: dict, site: Site) -> dict[str, LayerWork]:
 def _prepare(site: Site, prices: Prices) -> Iterator[Work]:
     probe, planes = site.probe, site.probe.planes
     disk = probe.images * (3 * math.prod(probe.size) + 2 * (planes + 1) * math.prod(probe.label_size))
-    family = "prepare_probe" if site.extraction.dissected else "prepare_folder"
+    rule = "prepare_probe" if site.extraction.dissected else "prepare_folder"
     host = prices.rates.memory("decode", 0)
-    yield Work(family, alone=prices.images("decode", probe, probe.images), disk=disk, host=host)
+    yield Work(rule, alone=prices.images("decode", probe, probe.images), disk=disk, host=host)
 
 
 def _explain(config: dict, site: Site, prices: Prices) -> Iterator[Work]:

@@ -20,7 +20,7 @@ from nemesis.milan.exemplar_store import open_exemplars
 from nemesis.milan.units import draw_units
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.progress import Progress
-from nemesis.stores import add_array, blocks, read, save_array, store_folder, write_store
+from nemesis.stores import add_array, blocks, read, save_array, write_store
 
 STREAM = 0x70616972
 DESIGNED, RANDOM = 0, 1  # the column `control`
@@ -41,7 +41,7 @@ class Described:
 def open_described(name: str, probe, maps, exemplars, device: str) -> Described:
     """A layer and its clean exemplars: paths of a probe.zarr, of the activations.zarr of all layers and of its own
     exemplars.zarr; `device` is the config's."""
-    stored, clean = open_maps(store_folder(maps), name), open_exemplars(exemplars)
+    stored, clean = open_maps(maps, name), open_exemplars(exemplars)
     levels = np.full(stored.units, np.inf)
     levels[clean.unit] = clean.levels
     return Described(name, open_probe(probe), stored, choose_device(device), clean.unit, levels)

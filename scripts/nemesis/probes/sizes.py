@@ -9,7 +9,7 @@ from nemesis.errors import InputError
 from nemesis.probes.scan import scan_folder
 from nemesis.rows import read_rows
 
-TABLE = Path(__file__).with_name("probes.csv")
+TABLE = Path(__file__).with_name("sizes.csv")
 STAND_IN = "broden1_224"  # what a folder that is not there is taken for
 FOLDER_IMAGES = 50_000  # of a folder of images that is not there
 MINIBRODEN_PLANES, MINIBRODEN_CONCEPTS = 6, 170

@@ -1,18 +1,53 @@
-"""Small multiples: panels in rows and columns, shares with intervals in them, one legend and one footnote."""
+"""How every figure looks: style, colours, panels in rows and columns, shares with intervals in them; saving."""
+
+import logging
+import re
+import warnings
+from pathlib import Path
 
 import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from nemesis.figures.noise import NULL, STYLE
+from nemesis.files import atomic_file
 
+STYLE = Path(__file__).parent / "style.mplstyle"
+MISSING = re.compile(r"Glyph (\d+) .*missing from font")
+BLUE, VERMILLION, ORANGE, GREEN, YELLOW = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#F0E442"  # Okabe and Ito
+POISONED = VERMILLION  # frame of a poisoned image
+DIMMED = 0.45  # brightness of an image outside of a unit's mask
 WIDTH = 4.2  # inches of a panel
 LEAST = 6.2  # inches of a figure: title and footnote fit
 MARKERS = "osD^vPX"
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
-SIDES = {"designed": {"color": "#0072B2", "marker": "o"}, "control": {"color": "#D55E00", "marker": "s"}}
-CHURN = NULL | {"label": "null churn (no corruption)"}
+SIDES = {"designed": {"color": BLUE, "marker": "o"}, "control": {"color": VERMILLION, "marker": "s"}}
+CHURN = {"color": "0.45", "linestyle": (0, (4, 2)), "label": "null churn (no corruption)"}
 PAIR = ["probe", "model"]
+
+
+@style.context(STYLE)
+def save_figure(figure, *paths):
+    """Write a figure in the formats that the paths' endings name; the same bytes for the same data.
+
+    Signs that the font lacks are boxes in a PNG; one warning names them.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for path in map(Path, paths):
+            with atomic_file(path) as partial:
+                metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+                figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
+    missing = {chr(int(found[1])): None for one in caught if (found := MISSING.match(str(one.message)))}
+    if missing:
+        logging.warning(
+            "%s: the font has no sign for %s, which is a box in the PNG and text in the SVG; a file matplotlibrc with"
+            " `font.family: DejaVu Sans, <a font that has it>` mends that",
+            Path(paths[-1]),
+            " ".join(missing),
+        )
+    for one in caught:
+        if not MISSING.match(str(one.message)):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def spread(values, count: int = 3) -> list:
@@ -35,7 +70,7 @@ def make_grid(rows: int, columns: int, height: float = 2.6, width: float = WIDTH
 
 
 def lay_out(table: pd.DataFrame, by: str, values, height: float):
-    """A figure, its axes, and (axes, (probe, model), value, rows) of each panel: a row a value of a column."""
+    """A figure, its axes, and (axes, (probe, model), value, rows) of each panel: one row per value of a column."""
     pairs = list(table.groupby(PAIR, sort=False))
     figure, grid = make_grid(len(values), len(pairs), height)
     panels = [
@@ -88,8 +123,9 @@ def label_categories(axes, categories, counts):
     _label(axes, categories, counts, len(categories) > 7)
 
 
-def finish(figure, grid, title: str, y_label: str, x_label: str, footnote: str = "", columns: int = 4, shared=True):
-    """Title, labels, one legend for all panels (below the title), and a footnote."""
+def finish(grid, title: str, y_label: str, x_label: str, footnote: str = "", columns: int = 4):
+    """Title, labels, one legend for all panels (below the title) unless some have their own, and a footnote."""
+    figure = grid.flat[0].figure
     for axes in grid.flat:
         axes.set_ylim(0, 103)
         axes.set_yticks(range(0, 101, 20))
@@ -97,7 +133,7 @@ def finish(figure, grid, title: str, y_label: str, x_label: str, footnote: str =
     figure.supylabel(y_label, fontsize=9)
     figure.supxlabel(f"{x_label}\n{footnote}" if footnote else x_label, fontsize=8)
     found = {}
-    for axes in grid.flat if shared else ():
+    for axes in () if any(axes.get_legend() for axes in grid.flat) else grid.flat:
         found |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if not found:
         figure.suptitle(title, fontsize=9)
