@@ -13,7 +13,7 @@ from nemesis.corruption.plan import ALL, EMPTY, Plan, select_tasks
 from nemesis.dissection.extract import ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
-from nemesis.probes.regions import Regions, find_regions
+from nemesis.probes.probe import Regions, find_regions
 
 LAYER, UNITS = "2", 5
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.2, 0.25)
