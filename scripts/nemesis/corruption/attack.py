@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class UnitPGD(Attack):
     def forward(self, images, labels, eps):
         """Adversarial images (B, 3, H, W), detached; `labels` is the objective."""
         self.costs = []
-        gradient = lambda moved: self.find_gradient(moved, labels)  # noqa: E731
+        gradient = partial(self.find_gradient, objective=labels)
         return pgd(images.to(self.device), gradient, eps, self.steps, self.step_size)
 
     def find_gradient(self, images, objective):
