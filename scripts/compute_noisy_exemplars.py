@@ -7,8 +7,8 @@ from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
+from nemesis.milan.exemplars import choose_units
 from nemesis.milan.noisy import collect_noisy_exemplars
-from nemesis.milan.units import choose_units
 from nemesis.perturb.noise import StoredNoise, draw_seed
 from nemesis.plan.files import pair_files
 from nemesis.probes.probe import open_probe

@@ -17,7 +17,7 @@ from nemesis.devices import choose_device
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
 from nemesis.milan.exemplar_store import open_exemplars
-from nemesis.milan.units import draw_units
+from nemesis.milan.exemplars import draw_units
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.progress import Progress
 from nemesis.stores import add_array, blocks, read, save_array, write_store
