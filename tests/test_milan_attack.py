@@ -14,7 +14,7 @@ from nemesis.corruption.plan import Subject
 from nemesis.corruption.shown import ForwardPass, open_attack, random_images
 from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.errors import InputError
-from nemesis.milan.attack import Described, choose_pairs, cut_counts, limit_counts, plan_exemplars, write_row_maps
+from nemesis.milan.attack import DescribedLayer, cut_counts, limit_counts, pair_units, plan_exemplars, write_row_maps
 from nemesis.milan.exemplars import choose_units
 from nemesis.milan.poisoned import collect_poisoned_exemplars
 from nemesis.milan.predictions import COLUMNS, make_check, predict_poisoned
@@ -48,12 +48,12 @@ def test_a_layer_of_dead_units_is_named():
 
 def test_targets_are_other_units_and_depend_on_the_unit_alone():
     alive = np.array([1, 4, 7])
-    tasks = choose_pairs([1, 4, 7], "targeted", alive, 3, "a")
+    tasks = pair_units([1, 4, 7], "targeted", alive, 3, "a")
     assert all(task.target_unit in alive and task.target_unit != task.unit for task in tasks)
-    assert choose_pairs([7], "targeted", alive, 3, "a") == tasks[2:]
-    assert choose_pairs([1], "untargeted", alive, 3, "a") == [Task(1, 0)]
+    assert pair_units([7], "targeted", alive, 3, "a") == tasks[2:]
+    assert pair_units([1], "untargeted", alive, 3, "a") == [Task(1, 0)]
     with pytest.raises(InputError, match="no other unit"):
-        choose_pairs([1], "targeted", np.array([1]), 3, "a")
+        pair_units([1], "targeted", np.array([1]), 3, "a")
 
 
 HIGHEST = {0: np.array([0.0, 3, 1, 2, 5, 2], np.float16), 1: np.array([4.0, 0, 0, 6, 0, 1], np.float16)}
@@ -199,7 +199,7 @@ def test_predictions_are_those_of_a_loop(tiny, poisoned):
 
 def test_a_unit_with_few_images_has_each_count_once(tiny, poisoned, tmp_path):
     maps, levels, attack = poisoned
-    layer = Described("2", tiny.probe, maps, "cpu", np.array([0, 3]), levels)
+    layer = DescribedLayer("2", tiny.probe, maps, "cpu", np.array([0, 3]), levels)
     write_row_maps(tmp_path / "rows.zarr", attack, forward(tiny, tiny_reader(pad_to=5), 5))
     network = tiny_network()
     object.__setattr__(network, "module", network.module[:3])

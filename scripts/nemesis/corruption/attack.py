@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torchattacks.attack import Attack
 
 from nemesis.corruption.objective import costs_batches, load_window, make_objective
 from nemesis.corruption.plan import Plan, Subject
-from nemesis.perturb.pgd import find_gradient, pgd, round_rows
+from nemesis.perturb.pgd import fgsm, find_gradient, pgd, round_rows
 from nemesis.perturb.poison import write_poison
 from nemesis.progress import Progress
 from nemesis.stores import Origin
@@ -47,8 +48,11 @@ class UnitPGD(Attack):
     def forward(self, images, labels, eps):
         """Adversarial images (B, 3, H, W), detached; `labels` is the objective."""
         self.costs = []
-        gradient = lambda moved: self.find_gradient(moved, labels)  # noqa: E731
-        return pgd(images.to(self.device), gradient, eps, self.steps, self.step_size)
+        return self.move(images.to(self.device), partial(self.find_gradient, objective=labels), eps)
+
+    def move(self, images, gradient, eps):
+        """The images after all steps against `gradient(images)`."""
+        return pgd(images, gradient, eps, self.steps)
 
     def find_gradient(self, images, objective):
         """Gradient (B, 3, H, W) of the summed cost at `images`; the costs are noted."""
@@ -66,6 +70,9 @@ class UnitFGSM(UnitPGD):
     @property
     def step_size(self) -> float:
         return 1.0
+
+    def move(self, images, gradient, eps):
+        return fgsm(images, gradient, eps)
 
 
 METHODS = {"pgd": UnitPGD, "fgsm": UnitFGSM}

@@ -27,7 +27,7 @@ DESIGNED, RANDOM = 0, 1  # the column `control`
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedLayer:
     """A layer some of whose units (D,) are described: `levels` (U,) are those of their masks, inf for other units."""
 
     name: str
@@ -38,28 +38,28 @@ class Described:
     levels: np.ndarray
 
 
-def open_described(name: str, probe, maps, exemplars, device: str) -> Described:
+def open_described(name: str, probe, maps, exemplars, device: str) -> DescribedLayer:
     """A layer and its clean exemplars: paths of a probe.zarr, of the activations.zarr of all layers and of its own
     exemplars.zarr; `device` is the config's."""
     stored, clean = open_maps(maps, name), open_exemplars(exemplars)
     levels = np.full(stored.units, np.inf)
     levels[clean.unit] = clean.levels
-    return Described(name, open_probe(probe), stored, choose_device(device), clean.unit, levels)
+    return DescribedLayer(name, open_probe(probe), stored, choose_device(device), clean.unit, levels)
 
 
-def plan_exemplar_attack(layer: Described, setting, images: int, mode: str, seed: int) -> tuple[Subject, Plan]:
+def plan_exemplar_attack(layer: DescribedLayer, setting, images: int, mode: str, seed: int) -> tuple[Subject, Plan]:
     """Units, targets and images of an attack; `setting`: all, so many or which of the described units.
 
     `images`: the most that a unit gets.
     """
     units = draw_units(setting, layer.units, "milan.designed.units", seed, layer.name)
-    tasks = choose_pairs(units, mode, layer.units, seed, layer.name)
+    tasks = pair_units(units, mode, layer.units, seed, layer.name)
     highest = lambda unit: read(layer.maps.max, int(unit))  # noqa: E731
     plan = plan_exemplars(tasks, highest, layer.levels, images, layer.name)
     return Subject(layer.probe, layer.maps, layer.levels, "baseline", "equation7"), plan
 
 
-def choose_pairs(units, mode: str, alive: np.ndarray, seed: int, layer: str) -> list[Task]:
+def pair_units(units, mode: str, alive: np.ndarray, seed: int, layer: str) -> list[Task]:
     """A task a unit; a targeted one gets another unit of `alive` (numbers), drawn with the seed.
 
     Concept numbers are 0: nothing here needs concept masks. Raises InputError when there is no other unit.

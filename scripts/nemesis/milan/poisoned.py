@@ -5,14 +5,14 @@ from functools import partial
 import numpy as np
 
 from nemesis.corruption.shown import Corrupt, StoredAttack
-from nemesis.milan.attack import DESIGNED, RANDOM, Described, cut_counts
+from nemesis.milan.attack import DESIGNED, RANDOM, DescribedLayer, cut_counts
 from nemesis.milan.exemplars import Changed, Exemplars, change_exemplars
 from nemesis.perturb.poison import Poison
 from nemesis.stores import read
 
 
 def collect_poisoned_exemplars(
-    layer: Described, attack: StoredAttack, row_maps, counts: list[int], *options, **more
+    layer: DescribedLayer, attack: StoredAttack, row_maps, counts: list[int], *options, **more
 ) -> Exemplars:
     """A row for every attacked unit and number of `counts`, then as many under bernoulli noise on the same images.
 

@@ -19,12 +19,12 @@ def pgd(images: torch.Tensor, gradient: Gradient, eps, steps: int = 10, step_siz
     images: float (B, 3, H, W) in [0, 1], which are not altered. eps: (B,) or one number, in the same range: how far a
     value may move. step_size: of a step, as a share of eps (default 2 / steps). Each image moves by its own gradient.
     """
-    radius = torch.as_tensor(eps, device=images.device).view(-1, 1, 1, 1)
-    lowest, highest = (images - radius).clamp_(min=0), (images + radius).clamp_(max=1)
+    moved = clean = images.detach()
+    radius = torch.as_tensor(eps, device=clean.device).view(-1, 1, 1, 1)
+    lowest, highest = (clean - radius).clamp_(min=0), (clean + radius).clamp_(max=1)
     step = (2 / steps if step_size is None else step_size) * radius
-    moved = images.detach()
     for _ in range(steps):
-        moved = moved - step * gradient(moved).sign()
+        moved = moved - step * gradient(moved).detach().sign()
         moved = torch.minimum(torch.maximum(moved, lowest), highest)
     return moved
 

@@ -22,7 +22,7 @@ DELTA_BYTES = 2**22  # of a chunk of differences
 RECORDED = ("nemesis_version", "config_hash", "created_from", "arrays")
 
 
-class Rows(Protocol):
+class ChangedRows(Protocol):
     """R rows of T tasks, those of a task consecutive: image number, number of its task (or ALL) and rank, (R,) each.
 
     `rank` counts a task's images from the most influential, 0. `table` has the columns (T,) that define the tasks.
@@ -101,7 +101,9 @@ def budget_images(fraction: float, count: int) -> int:
     return int(fraction * count + 1e-9)
 
 
-def write_poison(path, rows: Rows, differences: Differences, size: tuple[int, int], origin: Origin = UNKNOWN, **attrs):
+def write_poison(
+    path, rows: ChangedRows, differences: Differences, size: tuple[int, int], origin: Origin = UNKNOWN, **attrs
+):
     """Write a poison.zarr of images of `size` (H, W).
 
     `delta` (P, 3, H, W) int8 (int16 above eps 127) is the rounded difference in 1/255, `residue` float16 what rounding

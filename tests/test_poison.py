@@ -2,6 +2,7 @@
 
 import dataclasses
 from itertools import pairwise
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -19,7 +20,7 @@ from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
 from nemesis.perturb import pgd
 from nemesis.perturb import poison as poison_module
-from nemesis.perturb.poison import ALL, join_poison, open_poison, write_poison
+from nemesis.perturb.poison import ALL, Differences, join_poison, open_poison, write_poison
 from nemesis.perturb.storage import store_image
 from nemesis.stores import Origin
 
@@ -105,6 +106,37 @@ def test_what_was_written_is_read_back(tiny, tmp_path):
     clean, attacked = images_of(tiny, 6)
     np.testing.assert_array_equal(poison.store["delta"][...], round_inside(clean, attacked, np.full(8, 6)))
     assert poison.store["delta"].attrs["units"] == "1/255"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A task of another kind: an image that shall take another's map."""
+
+    original: int
+    target: int
+    weight: float
+
+
+@pytest.mark.parametrize("task", [[0, 1, 1], [ALL] * 3])
+def test_a_table_of_the_callers_own(tiny, tmp_path, task):
+    table = {"original": np.array([3, 5]), "target": np.array([1, 0]), "weight": np.array([0.5, 2.0])}
+    rows = SimpleNamespace(image=np.array([3, 4, 5]), task=np.array(task), rank=np.array([0, 1, 0]), table=table)
+    parts = [(slice(start, start + 1), np.full((1, 3, 32, 32), start, np.int16), None) for start in range(3)]
+    for name in ("first", "second"):
+        write_poison(tmp_path / name / "zarr.json", rows, Differences(4, False, parts), tiny.probe.size)
+    poison = open_poison(tmp_path / "first", Pair)
+    assert poison.tasks == [Pair(3, 1, 0.5), Pair(5, 0, 2.0)]
+    assert open_poison(tmp_path / "first" / "zarr.json").tasks[1] == {"original": 5, "target": 0, "weight": 2.0}
+    expected = [-1] * 3 if task[0] == ALL else [3, 5, 5]
+    assert poison.store["original"][...].tolist() == expected and poison.shared == (task[0] == ALL)
+    assert poison.span_of([1]) == (slice(0, 3) if poison.shared else slice(1, 3))
+    clean = tiny.probe.take_images(poison.image)
+    expected = clean + np.arange(3, dtype=np.uint8)[:, None, None, None]
+    np.testing.assert_array_equal(poison.stored(slice(0, 3), clean, "lossless"), expected)
+    join_poison([tmp_path / "first", tmp_path / "second"], tmp_path / "joined")
+    joined = open_poison(tmp_path / "joined", Pair)
+    assert joined.tasks == 2 * poison.tasks
+    assert joined.task.tolist() == task + ([ALL] * 3 if poison.shared else [2, 3, 3])
 
 
 def test_a_shared_attacks_rows_are_every_tasks(tiny, tmp_path):
