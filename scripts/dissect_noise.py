@@ -27,11 +27,11 @@ with job(snakemake.log[0], snakemake.threads):
     for number, layer in enumerate(params.layers):
         clean = read_table(files.clean[number])
         noisy = {
-            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number], noises[draw])
+            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number], layer, noises[draw])
             for draw in params.draws
         }
         units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
-        maps = open_maps(Path(files.maps[number]).parent, rerun_probe(recipe, probe))
+        maps = open_maps(Path(files.maps[number]).parent, layer, rerun_probe(recipe, probe))
         table, tops = dissect_noisy(
             maps,
             noisy,

@@ -73,17 +73,16 @@ class Bench:
         import dataclasses
 
         from nemesis.dissection.dissect import Run, dissect_layer
-        from nemesis.dissection.extract import ImageSource, extract_activations
+        from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
         from nemesis.dissection.stored import open_maps
         from nemesis.dissection.thresholds import layer_thresholds
 
         probe, name = self.layer.probe, self.layer.name
-        source = ImageSource(np.arange(probe.count), probe.names, probe.images)
         start = time.perf_counter()
         with self.reader(pad=True) as reader:
-            stores = {name: self.folder / "maps.zarr"}
-            extract_activations(reader.read, source, stores, "float16", self.batch, self.device)
-        maps = open_maps(self.folder / "maps.zarr")
+            settings = ExtractionSettings(self.batch, self.device)
+            extract_activations(reader.read, probe_images(probe), self.folder / "maps.zarr", settings)
+        maps = open_maps(self.folder / "maps.zarr", name)
         found = layer_thresholds(maps, 0.005, "exact")
         run = Run(maps, found.threshold)
         ((tally, _, table),) = dissect_layer([run], probe, self.layer.concepts, self.device, "published")

@@ -50,8 +50,8 @@ def bench_exemplars(options):
 
     def collect(job, folder: Path, size: int):
         images = remember_images(job.probe)
-        for layer, path in job.stores.items():
-            maps = open_maps(path)
+        for layer in job.options.layers:
+            maps = open_maps(job.store, layer)
             found = collect_exemplars(maps, images, range(maps.units), EXEMPLARS, QUANTILE, size)
             write_exemplars(folder / f"{layer}.zarr", found)
 

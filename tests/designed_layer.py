@@ -10,7 +10,7 @@ import zarr
 
 from nemesis import stores
 from nemesis.corruption.plan import ALL, EMPTY, Plan, select_tasks
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
 from nemesis.probes.regions import Regions, find_regions
@@ -43,10 +43,9 @@ def tiny_reader(exact: bool = False, **options) -> LayerReader:
 
 def store_maps(probe, path, dtype: str = "float16", block: int = 5):
     """The tiny network's maps (UNITS, N, 10, 10) of a probe of 32-pixel images, stored by `block` images."""
-    source = ImageSource(np.arange(probe.count), probe.names, probe.images)
     with mock.patch.object(stores, "MAX_BLOCK", block), tiny_reader() as reader:
-        extract_activations(reader.read, source, {LAYER: path}, dtype, 7, "cpu")
-    maps = open_maps(path)
+        extract_activations(reader.read, probe_images(probe), path, ExtractionSettings(7, dtype=dtype))
+    maps = open_maps(path, LAYER)
     assert maps.block == block
     return maps
 

@@ -28,7 +28,7 @@ from nemesis.corruption.targets import Task
 from nemesis.corruption.versions import Change
 from nemesis.dissection.again import Recipe, Rerun, rerun_probe
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.resample import resample_runs
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
@@ -78,11 +78,9 @@ class Case:
 def extract(case: Case, name: str = "maps", limit: float | None = None, batch: int | None = None, **options) -> Path:
     """Store the layer's maps; `limit` 0: stream them."""
     path, batch = case.folder / f"{name}.zarr", batch or case.batch
-    probe = case.probe
-    source = ImageSource(np.arange(probe.count), probe.names, probe.images)
     with replace(case, batch=batch).reader(**options) as reader:
-        run = reader.read
-        extract_activations(run, source, {case.layer: path}, "float16", batch, reader.device, max_store_gb=limit)
+        settings = ExtractionSettings(batch, reader.device, max_store_gb=limit)
+        extract_activations(reader.read, probe_images(case.probe), path, settings)
     return path
 
 
@@ -105,20 +103,20 @@ def open_streamed(case: Case):
     again = rerun_probe(recipe, case.probe)
     vars(again)["device"] = torch.device(case.device)
     assert isinstance(again, Rerun)
-    return open_maps(extract(case, "streamed", limit=0.0), again)
+    return open_maps(extract(case, "streamed", limit=0.0), case.layer, again)
 
 
 def count_streamed(case: Case) -> list:
     """The same dissection of the layer streamed: masks are counted on the device, at the thresholds of its counts."""
     maps = open_streamed(case)
-    stored = open_maps(extract(case))
+    stored = open_maps(extract(case), case.layer)
     threshold = layer_thresholds(stored, SETTINGS["quantile"], SETTINGS["threshold"]).threshold
     return dissect_layer([Run(maps, threshold)], case.probe, case.concepts, torch.device(case.device), "published")
 
 
 def open_layer(case: Case) -> Layer:
     """The clean dissection of the case's layer, as an attack opens it."""
-    maps = open_maps(extract(case))
+    maps = open_maps(extract(case), case.layer)
     ((tally, _, table),) = dissect(case, maps, "cpu")
     table["dead"] = False
     found = layer_thresholds(maps, SETTINGS["quantile"], SETTINGS["threshold"]).threshold

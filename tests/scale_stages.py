@@ -26,7 +26,7 @@ def store(place: Place) -> dict:
     """Storing the maps of a layer, less the time in which the stand-in for the network makes them."""
     import torch
 
-    from nemesis.dissection.extract import ImageSource, extract_activations
+    from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 
     probe, _, device = place.open()
     pool, spent = make_maps(place.shape, place.batch), []
@@ -37,8 +37,8 @@ def store(place: Place) -> dict:
         return {place.layer: turned[0][: len(images)]}
 
     source = ImageSource(np.arange(place.images), probe.names[: place.images], probe.images)
-    targets = {place.layer: place.maps}
-    taken = clock(lambda: extract_activations(run, source, targets, SETTINGS["dtype"], place.batch, device))
+    settings = ExtractionSettings(place.batch, device, SETTINGS["dtype"])
+    taken = clock(lambda: extract_activations(run, source, place.maps, settings))
     made = {name: sum(part[name] for part in spent) for name in taken}
     return less(taken, made) | {"amount": place.images * place.shape[0]}
 
@@ -48,7 +48,7 @@ def read_maps(place: Place) -> dict:
     from nemesis.dissection.stored import open_maps
     from nemesis.stores import blocks
 
-    maps = open_maps(place.maps)
+    maps = open_maps(place.maps, place.layer)
 
     def read_all():
         for start, stop in blocks(maps.count, maps.block):
@@ -61,7 +61,8 @@ def thresholds(place: Place) -> dict:
     from nemesis.dissection.thresholds import write_thresholds
 
     path = place.folder / f"{place.layer}-thresholds.csv"
-    taken = clock(lambda: write_thresholds(place.maps, path, SETTINGS["quantile"], SETTINGS["threshold"]))
+    rule = SETTINGS["quantile"], SETTINGS["threshold"]
+    taken = clock(lambda: write_thresholds(place.maps, place.layer, path, *rule))
     return taken | {"amount": place.images * place.shape[0]}
 
 
@@ -80,17 +81,26 @@ def runs_10(place: Place) -> dict:
 
 
 def _dissect(place: Place, replicates: int) -> dict:
-    from nemesis.dissection.layers import write_dissection
+    import pandas as pd
+
+    from nemesis.dissection.layers import dissect_clean, write_dissection
+    from nemesis.dissection.stored import open_maps
 
     probe, concepts, _ = place.open()
     outputs = {
         "dissection": place.folder / f"{place.layer}.csv",
         "null_churn": place.folder / f"{place.layer}-null.csv",
     }
-    outputs["tally"] = place.folder / f"{place.layer}-tally.zarr" / "zarr.json"
-    settings = SETTINGS | {"null_replicates": replicates}
+    outputs["tally"] = place.folder / f"{place.layer}-tally.zarr"
+    settings = SETTINGS | {"null_replicates": replicates, "seed": SEED}
     limits = place.folder / f"{place.layer}-thresholds.csv"
-    taken = clock(lambda: write_dissection(place.maps, limits, probe, concepts, settings, SEED, outputs))
+
+    def dissect():
+        maps, thresholds = open_maps(place.maps, place.layer), pd.read_csv(limits)["threshold"].to_numpy()
+        found = dissect_clean(maps, thresholds, probe, concepts, settings)
+        write_dissection(found, concepts, outputs, settings)
+
+    taken = clock(dissect)
     return taken | {"amount": place.images * place.shape[0]}
 
 
@@ -270,13 +280,13 @@ def forward(place: Place) -> dict:
 
 def extract(place: Place) -> dict:
     """Extraction with the network itself."""
-    from nemesis.dissection.extract import ImageSource, extract_activations
+    from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 
     probe, _, device = place.open()
     source = ImageSource(np.arange(place.images), probe.names[: place.images], probe.images)
-    targets = {place.layer: place.folder / "extracted.zarr"}
+    store, settings = place.folder / "extracted.zarr", ExtractionSettings(place.batch, device)
     with open_network(place) as reader:
-        taken = clock(lambda: extract_activations(reader.read, source, targets, "float16", place.batch, device))
+        taken = clock(lambda: extract_activations(reader.read, source, store, settings))
     return taken | {"amount": place.images}
 
 

@@ -24,7 +24,7 @@ from nemesis.corruption.poison import Subject, attack_rows
 from nemesis.corruption.poisoned import join_poison, open_poison, write_poison, write_row_maps
 from nemesis.corruption.targets import Task
 from nemesis.dissection.dissect import Run, dissect_layer
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
@@ -39,8 +39,8 @@ def dissect_probe(probe, concepts, path, images=None):
     load = probe.images if images is None else lambda start, stop: images[start:stop]
     with tiny_reader(pad_to=BATCH) as reader:
         source = ImageSource(np.arange(probe.count), probe.names, load)
-        extract_activations(reader.read, source, {LAYER: path}, "float16", BATCH, "cpu")
-    maps = open_maps(path)
+        extract_activations(reader.read, source, path, ExtractionSettings(BATCH))
+    maps = open_maps(path, LAYER)
     thresholds = layer_thresholds(maps, SETTINGS["quantile"], "exact").threshold
     ((tally, _, table),) = dissect_layer([Run(maps, thresholds)], probe, concepts, "cpu", "published")
     return maps, thresholds, tally, table

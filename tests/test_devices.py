@@ -77,12 +77,12 @@ class TestThePretence:
 
 
 def test_extraction(both):
-    here, there = both(lambda case: read_all(open_maps(extract(case))))
+    here, there = both(lambda case: read_all(open_maps(extract(case), case.layer)))
     np.testing.assert_allclose(here, there, rtol=ROUNDED, atol=1e-3)
 
 
 def test_dissection_counted_on_the_device(both):
-    here, there = both(lambda case: dissect(case, open_maps(extract(case)), replicates=2))
+    here, there = both(lambda case: dissect(case, open_maps(extract(case), case.layer), replicates=2))
     assert len(here) == len(there) == 3
     for (_, iou, table), (_, other, found) in zip(here, there, strict=True):
         np.testing.assert_array_equal(iou, other)

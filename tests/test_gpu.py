@@ -152,7 +152,7 @@ class TestExtraction:
     @pytest.mark.parametrize("batch", [5, 24])
     def test_stored_is_what_the_network_gave(self, case, batch):
         """Copied and turned to float16 on the way."""
-        maps = open_maps(extract(case, f"batch-{batch}", batch=batch))
+        maps = open_maps(extract(case, f"batch-{batch}", batch=batch), LAYER)
         with torch.inference_mode(), LayerReader(build_resnet(), [LAYER], DEVICE, pad_to=batch) as reader:
             parts = [case.probe.images(first, min(first + batch, IMAGES)) for first in range(0, IMAGES, batch)]
             expected = torch.cat([reader.read(part)[LAYER] for part in parts]).transpose(0, 1)
@@ -176,7 +176,7 @@ class TestExtraction:
         torch.cuda.set_per_process_memory_fraction(min(1.0, used / torch.cuda.get_device_properties(0).total_memory))
         try:
             with caplog.at_level(logging.WARNING):
-                maps = open_maps(extract(large, "large"))
+                maps = open_maps(extract(large, "large"), "layer1")
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         assert "out of memory: the batch is halved from 512 to 256 images" in caplog.text
@@ -206,7 +206,7 @@ class TestDissection:
     def test_maps_as_large_as_the_labels(self, case):
         """Those are not cut into tiles, and torch upsamples them: a pixel on the edge of a mask may turn."""
         early = Case(case.probe, case.concepts, build_resnet, "conv1", case.folder, DEVICE)
-        maps = open_maps(extract(early, "early"))
+        maps = open_maps(extract(early, "early"), "conv1")
         threshold = layer_thresholds(maps, 0.01, "exact").threshold
         run = [Run(maps, threshold)]
         ((there, *_),), ((here, *_),) = (

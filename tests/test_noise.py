@@ -14,7 +14,7 @@ from nemesis.corruption.noise import add_noise, choose_images, draw_noise, draw_
 from nemesis.corruption.noisy import noisy_images
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection.dissect import Run, dissect_layer
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
@@ -156,16 +156,15 @@ def run_pixels(images):
 def test_dissection_under_noise_is_that_of_the_corrupted_images(tiny, tmp_path):
     """Mixed stores, incremental in images, against corrupting, extracting and counting everything anew."""
     settings = {"quantile": 0.05, "threshold": "exact", "iou": "published"}
-    clean_source = ImageSource(np.arange(12), tiny.probe.names, tiny.probe.images)
-    extract_activations(run_pixels, clean_source, {"layer": tmp_path / "clean.zarr"}, "float16", 5, "cpu")
-    clean = open_maps(tmp_path / "clean.zarr")
+    extract_activations(run_pixels, probe_images(tiny.probe), tmp_path / "clean.zarr", ExtractionSettings(5))
+    clean = open_maps(tmp_path / "clean.zarr", "layer")
     found = layer_thresholds(clean, 0.05, "exact")
     ((_, _, labels),) = dissect_layer([Run(clean, found.threshold)], tiny.probe, tiny.concepts, "cpu", "published")
     seeds, noisy = {0: draw_seed(0, 0), 4: draw_seed(0, 4)}, {}
     for draw, seed in seeds.items():
         source = noisy_images(tiny.probe, "gaussian", 0.4, 0.75, seed, "lossless")
-        extract_activations(run_pixels, source, {"layer": tmp_path / f"{draw}.zarr"}, "float16", 5, "cpu")
-        noisy[draw, seed] = open_maps(tmp_path / f"{draw}.zarr")
+        extract_activations(run_pixels, source, tmp_path / f"{draw}.zarr", ExtractionSettings(5, counted=False))
+        noisy[draw, seed] = open_maps(tmp_path / f"{draw}.zarr", "layer")
     table, tops = dissect_noisy(
         clean, noisy, labels, tiny.probe, tiny.concepts, "cpu", settings, [0.25, 0.75], range(4)
     )

@@ -15,7 +15,7 @@ from nemesis.corruption.redissect import redissect
 from nemesis.corruption.regions import concept_masks
 from nemesis.corruption.targets import Task
 from nemesis.corruption.versions import Change
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.upsample import upsample
 from nemesis.models.network import LayerReader
@@ -85,15 +85,13 @@ def published(golden):
 @pytest.fixture(scope="module")
 def stores(network, camvid, tmp_path_factory):
     """stores(raw) gives {block: opened maps}; `raw` shows the network images in [0, 1], not normalised."""
-    source = ImageSource(np.arange(camvid.probe.count), camvid.probe.names, camvid.probe.images)
 
     def extract(raw: bool):
         shown = dataclasses.replace(network, mean=(0, 0, 0), std=(1, 1, 1)) if raw else network
-        folder = tmp_path_factory.mktemp("maps")
-        targets = {layer: folder / f"{block}.zarr" for block, layer in LAYERS.items()}
-        with LayerReader(shown, targets, "cpu") as reader:
-            extract_activations(reader.read, source, targets, "float32", BATCH, "cpu")
-        return {block: open_maps(targets[layer]) for block, layer in LAYERS.items()}
+        store, settings = tmp_path_factory.mktemp("maps") / "maps.zarr", ExtractionSettings(BATCH, dtype="float32")
+        with LayerReader(shown, LAYERS.values(), "cpu") as reader:
+            extract_activations(reader.read, probe_images(camvid.probe), store, settings)
+        return {block: open_maps(store, layer) for block, layer in LAYERS.items()}
 
     found = {}
     return lambda raw=False: found.get(raw) or found.setdefault(raw, extract(raw))

@@ -13,58 +13,61 @@ from nemesis.stores import add_array, write_store
 
 
 @pytest.fixture
-def stores(tmp_path):
-    """Two stores of maps: (3, 5, 7, 7) float16 and (2, 5, 4, 4) float32, by their zarr.json."""
+def store(tmp_path):
+    """A store of layers with maps (3, 5, 7, 7) float16 and (2, 5, 4, 4) float32, and a streamed one; its zarr.json."""
+    with write_store(tmp_path / "maps.zarr"):
+        pass
     for name, shape, dtype in (("a", (3, 5, 7, 7), np.float16), ("b", (2, 5, 4, 4), np.float32)):
-        with write_store(tmp_path / name) as group:
+        with write_store(tmp_path / "maps.zarr" / name) as group:
             add_array(group, "maps", shape, dtype, "UPhw", "1")
-    return [str(tmp_path / name / "zarr.json") for name in "ab"]
+    with write_store(tmp_path / "maps.zarr" / "streamed", streamed=True, shape=(3, 5, 7, 7), dtype="float16"):
+        pass
+    return str(tmp_path / "maps.zarr" / "zarr.json")
+
+
+def of_layer(layer):
+    return SimpleNamespace(layer=layer)
 
 
 def test_more_at_each_attempt():
     assert [grow(4000)({}, attempt) for attempt in (1, 2, 3)] == [4000, 8000, 12000]
 
 
-def test_bytes_of_the_maps(stores):
-    assert count_gb(stores) == (3 * 5 * 49 * 2 + 2 * 5 * 16 * 4) / 1e9
-    assert count_gb(stores[0]) == 3 * 5 * 49 * 2 / 1e9
+def test_bytes_of_the_maps(store):
+    assert count_gb(store, "a") == 3 * 5 * 49 * 2 / 1e9
+    assert count_gb(store, "b") == 2 * 5 * 16 * 4 / 1e9
 
 
-def test_more_for_larger_layers(stores):
+def test_more_for_larger_layers(store):
     per_gb = round(1e9)  # so that a byte counts 1
-    job = SimpleNamespace(maps=stores[0])
-    assert [grow(100, per_gb)({}, job, attempt) for attempt in (1, 2)] == [100 + 1470, 2 * (100 + 1470)]
+    job = SimpleNamespace(maps=store)
+    found = [grow(100, per_gb)(of_layer("a"), job, attempt) for attempt in (1, 2)]
+    assert found == [100 + 1470, 2 * (100 + 1470)]
 
 
-def test_no_maps_count_nothing(tmp_path):
-    with write_store(tmp_path / "tops.zarr"):
-        pass
-    assert count_gb(str(tmp_path / "tops.zarr" / "zarr.json")) == 0
-    assert grow(100, 5)({}, SimpleNamespace(probe="x"), 1) == 100
+def test_a_layer_that_is_not_there_counts_nothing(store):
+    """The job says what is wrong."""
+    assert count_gb(store, "c") == 0
+    assert if_streamed(1)(of_layer("c"), SimpleNamespace(maps=store)) == 0
 
 
-def test_a_streamed_layer_counts_as_if_stored(tmp_path):
-    with write_store(tmp_path / "maps.zarr", streamed=True, shape=(3, 5, 7, 7), dtype="float16"):
-        pass
-    assert count_gb(str(tmp_path / "maps.zarr" / "zarr.json")) == 3 * 5 * 49 * 2 / 1e9
+def test_a_streamed_layer_counts_as_if_stored(store):
+    assert count_gb(store, "streamed") == 3 * 5 * 49 * 2 / 1e9
 
 
-def test_a_gpu_where_a_layer_is_streamed(tmp_path, stores):
-    with write_store(tmp_path / "maps.zarr", streamed=True, shape=(3, 5, 7, 7), dtype="float16"):
-        pass
-    streamed = str(tmp_path / "maps.zarr" / "zarr.json")
-    for maps, expected in ((stores[0], 0), (stores, 0), (streamed, 1), ([*stores, streamed], 1)):
-        assert if_streamed(1)({}, SimpleNamespace(maps=maps)) == expected
+def test_a_gpu_where_a_layer_is_streamed(store):
+    for layer, expected in (("a", 0), ("b", 0), ("streamed", 1)):
+        assert if_streamed(1)(of_layer(layer), SimpleNamespace(maps=store)) == expected
 
 
 def test_maps_that_are_not_made_yet(tmp_path):
     """Snakemake takes this error for 'not known yet' if it names the input."""
     missing = str(tmp_path / "maps.zarr" / "zarr.json")
     with pytest.raises(FileNotFoundError) as error:
-        if_streamed(1)({}, SimpleNamespace(maps=missing))
+        if_streamed(1)(of_layer("a"), SimpleNamespace(maps=missing))
     assert error.value.filename == missing
     with pytest.raises(FileNotFoundError) as error:
-        grow(100, 5)({}, SimpleNamespace(maps=missing), 1)
+        grow(100, 5)(of_layer("a"), SimpleNamespace(maps=missing), 1)
     assert error.value.filename == missing
 
 

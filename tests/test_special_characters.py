@@ -34,7 +34,7 @@ from nemesis.figures.noise import STYLE, plot_by_fraction, save_figure
 from nemesis.figures.tables import label_table, read_markdown, to_latex, to_markdown, write_table
 from nemesis.figures.unit import draw_iou
 from nemesis.files import write_csv
-from nemesis.pages.scripts import save_data, to_columns
+from nemesis.pages.formats import save_data, to_columns
 from nemesis.probes.broden import read_broden
 
 # name: how Markdown has it, how LaTeX has it

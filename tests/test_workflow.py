@@ -19,7 +19,7 @@ from nemesis.corruption.noise import draw_seed
 from nemesis.corruption.noisy import noisy_images
 from nemesis.corruption.relabel import dissect_noisy
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.figures.tables import read_markdown
@@ -224,19 +224,18 @@ def dissect_again(folder, out, batch: int):
     network = build_network("lite", CONFIG["models"]["lite"], folder / "results/models/lite/weights.safetensors")
     seed = draw_seed(CONFIG["seed"], 0)
     sources = {
-        "clean": ImageSource(np.arange(probe.count), probe.names, probe.images),
+        "clean": probe_images(probe),
         "noisy": noisy_images(probe, "gaussian", 0.05, 1.0, seed, "lossless"),
     }
     for name, source in sources.items():
         with LayerReader(network, list(LAYERS), "cpu", pad_to=batch) as reader:
-            targets = {layer: out / name / layer for layer in LAYERS}
-            extract_activations(reader.read, source, targets, "float16", batch, "cpu")
+            extract_activations(reader.read, source, out / name, ExtractionSettings(batch))
     clean, noisy = {}, {}
     for layer in LAYERS:
-        maps = open_maps(out / "clean" / layer)
+        maps = open_maps(out / "clean", layer)
         run = Run(maps, layer_thresholds(maps, 0.005, "exact").threshold)
         ((_, _, clean[layer]),) = dissect_layer([run], probe, concepts, "cpu", "published")
-        draws = {(0, seed): open_maps(out / "noisy" / layer)}
+        draws = {(0, seed): open_maps(out / "noisy", layer)}
         settings = {"quantile": 0.005, "threshold": "exact", "iou": "published"}
         every = clean[layer]["unit"]
         noisy[layer], _ = dissect_noisy(maps, draws, clean[layer], probe, concepts, "cpu", settings, [0.5, 1.0], every)

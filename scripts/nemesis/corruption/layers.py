@@ -36,7 +36,7 @@ def open_layer(files, params, name: str) -> Layer:
     areas = read(open_store(Path(files.tally).parent)["concept_area"])
     return Layer(
         name,
-        open_maps(Path(files.maps).parent),
+        open_maps(Path(files.maps).parent, name),
         table,
         thresholds["threshold"].to_numpy(),
         areas,

@@ -33,7 +33,7 @@ MANIPULATED = {"marker": "D", "markersize": 6.5, "markeredgecolor": "black", "li
 
 @style.context(STYLE)
 def plot_scores_by_layer(table: pd.DataFrame):
-    """Figure 2a for MILAN: share manipulated, and mean F1-BERT, over layers; a line a std."""
+    """Figure 2a for MILAN: share manipulated, and mean F1-BERT, over layers; one line per std."""
     if table.empty:
         return write_message("nothing to draw: no noise")
     kind, fraction = table["kind"].iloc[0], table["fraction"].max()
@@ -53,7 +53,7 @@ def plot_scores_by_layer(table: pd.DataFrame):
 
 @style.context(STYLE)
 def plot_scores_by_fraction(table: pd.DataFrame):
-    """Figure 2b for MILAN: the same over the share of corrupted images, at the largest std; a line a layer."""
+    """Figure 2b for MILAN: the same over the share of corrupted images, at the largest std; one line per layer."""
     if table.empty:
         return write_message("nothing to draw: no noise")
     kind, std = table["kind"].iloc[0], table["std"].max()
@@ -108,13 +108,13 @@ def _choose_method(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _place_layers(part: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
-    """A row of each layer, and the layers' places on the axis."""
+    """One row per layer, and the layers' places on the axis."""
     layers = part.drop_duplicates("layer")
     return layers, {layer: place for place, layer in enumerate(layers["layer"])}
 
 
 def _lay_out(table: pd.DataFrame):
-    """A column a (probe, model): shares above, means below."""
+    """One column per (probe, model): shares above, means below."""
     pairs = list(table.groupby(PAIR, sort=False))
     figure, grid = make_grid(2, len(pairs), 2.2, head=1.5)
     return figure, grid, pairs
@@ -170,8 +170,9 @@ def name_threshold(figure, table: pd.DataFrame) -> str:
 
 @style.context(STYLE)
 def plot_accuracy(table: pd.DataFrame):
-    """Figure 5: what the network says of the probe over the number of poisoned images; a line a unit, a row an eps.
+    """Figure 5: what the network says of the probe over the number of poisoned images.
 
+    One line per unit, one row of panels per eps.
     Accuracy where every probe has the network's classes, else the share of images of which it says the
     same as of the clean ones. Points where the description was manipulated are filled.
     """
@@ -209,7 +210,7 @@ def plot_accuracy(table: pd.DataFrame):
 
 
 def _draw_units(axes, part: pd.DataFrame, measure: str):
-    """A line a unit, from the clean probe on."""
+    """One line per unit, from the clean probe on."""
     units = list(part.sort_values("count").groupby("unit"))
     for index, (unit, line) in enumerate(units):
         start = line["clean_accuracy"].iloc[0] if measure == "accuracy" else 1.0

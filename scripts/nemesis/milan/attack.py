@@ -43,7 +43,7 @@ class Described:
 
 def open_described(files, params, name: str) -> Described:
     """The clean exemplars of a layer and what is behind them. `files` has probe, maps and exemplars."""
-    maps = open_maps(Path(files.maps).parent)
+    maps = open_maps(Path(files.maps).parent, name)
     exemplars = open_exemplars(Path(files.exemplars).parent)
     levels = np.full(maps.units, np.inf)
     levels[exemplars.unit] = exemplars.levels

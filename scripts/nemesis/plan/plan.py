@@ -38,7 +38,7 @@ class Plan:
     @property
     def name(self) -> str:
         """The run's name: its tables, figures and report are in results/runs/{name}."""
-        return self.config["name"]
+        return self.config.get("name", "config")
 
     @property
     def designed(self) -> dict:

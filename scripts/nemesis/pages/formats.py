@@ -1,10 +1,15 @@
-"""Images, differences and masks in the formats of the page."""
+"""Data, images, differences and masks in the formats of the page.
+
+A page that was opened from disk may load a script, but not a JSON file: data comes as scripts.
+"""
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from nemesis.dissection.edges import find_edge
@@ -15,6 +20,34 @@ OUTSIDE, INSIDE, EDGE = range(3)
 PALETTE = bytes((0, 0, 0, 0, 0, 0, 240, 228, 66))
 OPACITY = bytes((140, 0, 255))  # of the three; 0 lets the image through
 LEVELS = 127  # of a difference on either side of grey
+
+
+def save_data(folder: Path, name: str, data, place: str = ""):
+    """Write `folder/name.js`, which hands `data` to the page under the address `place/name`."""
+    address = f"{place}/{name}" if place else name
+    text = f"nemesis.receive({to_json(address)}, {to_json(data)});\n"
+    with atomic_file(folder / f"{name}.js") as partial:
+        partial.write_text(text, encoding="ascii")
+
+
+def to_json(data) -> str:
+    """JSON in ASCII that may stand in a script: no `<`, so nothing in it ends the script or starts a tag."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def to_columns(table: pd.DataFrame) -> dict[str, list]:
+    """A table as lists by column; what is not there is None, numbers keep their full precision."""
+    return {str(name): [_plain(value) for value in table[name]] for name in table.columns}
+
+
+def _plain(value):
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return None if value is None or value is pd.NA else str(value)
 
 
 def save_picture(image: np.ndarray, path):

@@ -1,4 +1,4 @@
-"""What the page shows of a unit: its strongest images, its mask on them, and poisoned images beside clean ones."""
+"""The strongest images of a unit as the page shows them: with its mask, and poisoned ones beside the clean ones."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ PAIRS = 3  # most influential poisoned images that are shown beside the clean on
 
 
 @dataclass(frozen=True)
-class Seen:
+class StrongestImages:
     """A unit's strongest images: numbers (T,), masks bool (T, H, W), and which of them were changed (T,).
 
     `poisoned` holds, by number, changed images uint8 (3, H, W) and their difference int16 to the clean ones, where
@@ -32,20 +32,17 @@ class Seen:
     poisoned: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
-Show = Callable[[], Iterator[Seen]]
-
-
-def see_tops(tops: Tops, setting: int, size, chosen: np.ndarray) -> Iterator[Seen]:
+def show_tops(tops: Tops, setting: int, size, chosen: np.ndarray) -> Iterator[StrongestImages]:
     """The strongest images of every unit; those in `chosen` were changed."""
     for row, unit in enumerate(tops.unit):
         masks = upsample(tops.maps[setting, row], tuple(size)) > np.float32(tops.threshold[setting, row])
         ids = tops.ids[setting, row].astype(np.int64)
-        yield Seen(int(unit), ids, masks, np.isin(ids, chosen))
+        yield StrongestImages(int(unit), ids, masks, np.isin(ids, chosen))
 
 
-def see_attack(
+def show_attack(
     probe: Probe, clean: StoredMaps, table: pd.DataFrame, read_task: Callable[[int], Poisoned]
-) -> Iterator[Seen]:
+) -> Iterator[StrongestImages]:
     """The strongest images of every attacked unit on its corrupted probe, in the order of the table's rows."""
     units = table["unit"].to_numpy(np.int64)
     clean_max = read(clean.max)
@@ -63,10 +60,14 @@ def see_attack(
         shown = [place for place in places if place is not None]
         shown += [place for place in range(min(PAIRS, len(attacked.image))) if place not in shown]
         changed = np.array([place is not None for place in places])
-        yield Seen(int(unit), ids, masks, changed, _poison(probe, attacked.image[shown], attacked.delta[shown]))
+        yield StrongestImages(
+            int(unit), ids, masks, changed, _poison(probe, attacked.image[shown], attacked.delta[shown])
+        )
 
 
-def see_exemplars(probe: Probe, exemplars: Exemplars, setting: dict, poison=None, chosen=()) -> Iterator[Seen]:
+def show_exemplars(
+    probe: Probe, exemplars: Exemplars, setting: dict, poison=None, chosen=()
+) -> Iterator[StrongestImages]:
     """The first exemplars of the rows with these columns; those in `chosen` or of the unit's attack were changed.
 
     `poison` is an opened poison.zarr, of which the setting's `count` most influential images were used.
@@ -84,7 +85,7 @@ def see_exemplars(probe: Probe, exemplars: Exemplars, setting: dict, poison=None
             numbers = image[rows]
             shown = np.unique(np.concatenate([rows[np.isin(numbers, ids)], rows[:PAIRS]]))
             poisoned = _poison(probe, image[shown], take(poison["delta"], shown))
-        yield Seen(unit, ids, masks, np.isin(ids, numbers), poisoned)
+        yield StrongestImages(unit, ids, masks, np.isin(ids, numbers), poisoned)
 
 
 def _poison(probe: Probe, numbers: np.ndarray, delta: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
