@@ -117,7 +117,7 @@ def test_designed_table(one):
 
 def test_several_targets_of_a_unit_do_not_narrow_the_interval(one, tmp_path):
     twice = pd.concat([dissected(target="b"), dissected(target="c").assign(target_hit=False)])
-    write(tmp_path, "vgg/conv1", design('targeted'), "dissection.csv", twice)
+    write(tmp_path, "vgg/conv1", design("targeted"), "dissection.csv", twice)
     line = designed_table(one).to_dict("records")[1]
     assert (line["units"], line["attacks"]) == (4, 8)
     assert (line["target_hit"], line["hit_low"]) == pytest.approx((2 / 8, wilson_interval(1, 4)[0]))
@@ -203,7 +203,7 @@ def test_budgets(one, tmp_path):
 def test_shared_attack_is_compared_over_the_same_units(one, tmp_path):
     rows = dissected()
     rows["manipulated"], rows["n_poisoned"] = [True, False, True, True, True], 10
-    write(tmp_path, "vgg/conv1", design('shared'), "dissection.csv", rows[rows["unit"] != 4])
+    write(tmp_path, "vgg/conv1", design("shared"), "dissection.csv", rows[rows["unit"] != 4])
     both = attacks_on(tmp_path, [design(), design("shared")], CONV1)
     (line,) = shared_table(both).to_dict("records")
     assert (line["units"], line["shared_images"], line["untargeted_images"]) == (3, 10, (1 + 2 + 4) / 3)

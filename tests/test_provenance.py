@@ -22,7 +22,7 @@ EDITED = [
 OWNER = {  # who reads a data file
     "nemesis/probes/minibroden/catalogue.yaml": "nemesis/probes/minibroden/catalogue.py",
     "nemesis/figures/style.mplstyle": "nemesis/figures/noise.py",
-    "nemesis/figures/published/claims.csv": "nemesis/figures/tables.py",
+    "nemesis/figures/published/claims.csv": "nemesis/figures/labels.py",
 }
 
 
