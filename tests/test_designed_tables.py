@@ -19,9 +19,9 @@ from attacked_files import (
 )
 
 from nemesis.corruption.collateral import COLUMNS as COLLATERAL
-from nemesis.corruption.compare import COLUMNS as STORAGE
 from nemesis.corruption.designed import COLUMNS as DISSECTION
 from nemesis.corruption.designed import CURVE as BUDGET
+from nemesis.corruption.designed import STORAGE
 from nemesis.corruption.minimum import COLUMNS as MINIMUM
 from nemesis.figures.attacks import choose_setting, group_layers, read_outcomes
 from nemesis.figures.designed_figures import published_note

@@ -282,7 +282,7 @@ def export(probe: Path, target: Path, changed: np.ndarray):
     """Export a Broden folder, its second image changed to `changed` (3, H, W)."""
     rows = [row.image for row in read_broden(probe).rows]
     poison = SimpleNamespace(
-        task=np.array([0]),
+        shared=False,
         tasks=[SimpleNamespace(unit=3, target=0)],
         image=np.array([1]),
         rows_of=lambda index: np.array([0]),
