@@ -14,13 +14,12 @@ import pandas as pd
 import pytest
 from matplotlib import style
 from matplotlib.figure import Figure
-from nemesis.figures.noise import STYLE, plot_by_fraction, save_figure
 from report_site import read_script
 from tiny_probe import CONCEPTS, tiny_rows, write_broden, write_rows
 
 from nemesis.corruption.export import export_poison
 from nemesis.dissection.tables import read_table
-from nemesis.figures.attacks import read_rows
+from nemesis.figures.attacks import read_outcomes
 from nemesis.figures.escape import (
     LONGEST,
     from_markdown_text,
@@ -30,8 +29,11 @@ from nemesis.figures.escape import (
     to_legend_text,
     to_markdown_text,
 )
+from nemesis.figures.label_figures import plot_by_fraction
+from nemesis.figures.labels import Labels, label_table
 from nemesis.figures.milan_sheet import read_labels
-from nemesis.figures.tables import label_table, read_markdown, to_latex, to_markdown, write_table
+from nemesis.figures.style import STYLE, save_figure
+from nemesis.figures.tables import read_markdown, to_latex, to_markdown, write_table
 from nemesis.figures.unit import draw_iou
 from nemesis.files import write_csv
 from nemesis.pages.formats import save_data, to_columns
@@ -91,7 +93,7 @@ def dissection(labels):
     return pd.DataFrame(columns)
 
 
-@pytest.mark.parametrize("read", [read_table, read_rows])
+@pytest.mark.parametrize("read", [read_table, read_outcomes])
 def test_csv_gives_every_name_back(tmp_path, read):
     write_csv(dissection(ALL), tmp_path / "d.csv")
     again = read(tmp_path / "d.csv")
@@ -111,17 +113,13 @@ def test_csv_without_a_carriage_return_is_quoted_as_ever(tmp_path):
 
 def test_concepts_that_look_like_numbers_stay_apart(tmp_path):
     """All of a layer's labels look like numbers, as those of digits do; read as such, 007 and 7 would be one."""
-    layer = tmp_path / "digits" / "net" / "1" / "clean"
-    layer.mkdir(parents=True)
-    write_csv(dissection(LOOKS_LIKE_A_NUMBER), layer / "dissection.csv")
-    write_csv(pd.DataFrame({"replicate": 0, "unit": range(4), "changed": False}), layer / "null_churn.csv")
-    experiment = {"probe": "digits", "model": "net", "layers": ["1"], "units": {"1": "all"}}
-    (line,) = label_table([experiment], 0.04, 0, tmp_path).to_dict("records")
+    place, clean, churn = ("digits", "net", "1"), tmp_path / "dissection.csv", tmp_path / "null_churn.csv"
+    write_csv(dissection(LOOKS_LIKE_A_NUMBER), clean)
+    write_csv(pd.DataFrame({"replicate": 0, "unit": range(4), "changed": False}), churn)
+    (line,) = label_table(Labels({place: clean}, {place: churn}, {}, {place: "all"}, 0.04, 0)).to_dict("records")
     assert (line["labelled"], line["concepts"]) == (4, 4)
-    assert to_columns(read_table(layer / "dissection.csv"))["label"] == LOOKS_LIKE_A_NUMBER  # the page filters texts
-    assert list(read_labels(layer / "dissection.csv", 0.04).values()) == [
-        f"{name} (IoU 0.50)" for name in LOOKS_LIKE_A_NUMBER
-    ]
+    assert to_columns(read_table(clean))["label"] == LOOKS_LIKE_A_NUMBER  # the page filters texts
+    assert list(read_labels(clean, 0.04).values()) == [f"{name} (IoU 0.50)" for name in LOOKS_LIKE_A_NUMBER]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -264,7 +262,7 @@ def test_data_of_the_page_may_stand_in_a_script(tmp_path):
 
 
 def test_every_format_of_a_table_at_once(tmp_path):
-    write_table(dissection(ALL), tmp_path / "t", note="cat & dog")
+    write_table(dissection(ALL), [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")], note="cat & dog")
     assert read_table(tmp_path / "t.csv")["label"].tolist() == ALL
     assert len(read_markdown((tmp_path / "t.md").read_text(encoding="utf-8"))[1]) == len(ALL)
     assert len(read_latex((tmp_path / "t.tex").read_text(encoding="utf-8"))) == len(ALL)

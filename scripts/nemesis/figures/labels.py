@@ -15,7 +15,7 @@ from nemesis.perturb.noise import name_noise
 from nemesis.scoring.intervals import bootstrap_interval
 from nemesis.scoring.shares import summarise_noise, summarise_null
 
-PUBLISHED = Path(__file__).parent / "published" / "claims.csv"
+PUBLISHED = Path(__file__).parent / "published" / "noise_claims.csv"
 RESAMPLED = "null churn (no corruption)"
 QUARTERS = 4  # groups of units with as many units each
 CHANGED = ("changed", "low", "high")
