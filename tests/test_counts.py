@@ -1,5 +1,7 @@
 """Thresholds from counts are the exact quantiles, and counts add up."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -7,12 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_probe import ArrayMaps
 
+from nemesis.dissection import counts as counting
 from nemesis.dissection.counts import (
     BINS,
     LEVEL_PUBLISHED,
+    PatternCounts,
     add_counts,
     compute_thresholds,
     count_activations,
+    counting_dtype,
     thresholds_from_counts,
 )
 from nemesis.dissection.thresholds import layer_thresholds, thresholds_of_runs
@@ -94,6 +99,41 @@ def test_counts_of_shards_add_up(maps, data):
     whole = count_activations(lambda: iter([(maps, 1)]), len(maps))
     np.testing.assert_array_equal(count_activations(lambda: iter(shards), len(maps)), whole)
     assert whole.sum(axis=1).tolist() == [maps[0].size] * len(maps)
+
+
+@pytest.mark.parametrize("held", [2, 500, 2**26])
+@given(maps=draw_maps(np.float16), data=st.data())
+def test_counts_of_maps_that_come_in_parts(held, maps, data):
+    """Whenever they are counted, and however small the integers that hold the counts."""
+    cut = data.draw(st.integers(0, maps.shape[1]))
+    counts = PatternCounts(len(maps), maps[0].size)
+    with mock.patch.object(counting, "HELD_BYTES", held):
+        for part in (maps[:, :cut], maps[:, cut:]):
+            counts.add(part)
+    whole = count_activations(lambda: iter([(maps, 1)]), len(maps))
+    np.testing.assert_array_equal(counts.finish(), whole)
+    assert counts.counts.dtype == np.uint8 and maps[0].size < 256
+    for rule in ("exact", "published"):
+        found, expected = (thresholds_from_counts(part, np.float16, 0.1, rule) for part in (counts.counts, whole))
+        for name, values in vars(expected).items():
+            np.testing.assert_array_equal(getattr(found, name), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"), [(255, "uint8"), (256, "uint16"), (65536, "uint32"), (2**32 - 1, "uint32"), (2**32, "uint64")]
+)
+def test_counts_cannot_overflow(values, dtype):
+    assert counting_dtype(values) == dtype
+
+
+def test_maps_wait_until_there_are_as_many_values_as_bins():
+    maps = np.ones((3, 64, 16, 16), np.float16)  # 16,384 values a unit
+    counts = PatternCounts(3, 4 * 16384)
+    for _ in range(3):
+        counts.add(maps)
+        assert not counts.counts.any()
+    counts.add(maps)
+    assert counts.counts[:, 0x3C00].tolist() == [65536] * 3 and counts.counts.dtype == np.uint32
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -1,5 +1,6 @@
 """Activations are stored as the network gave them, whatever the batch, or not at all."""
 
+import dataclasses
 import logging
 import threading
 import time
@@ -8,12 +9,19 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from designed_layer import store_maps
+from designed_layer import store_maps, tiny_network
 
 from nemesis import stores
 from nemesis.dissection import extract, sinks
-from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
+from nemesis.dissection.extract import (
+    ExtractionSettings,
+    ImageSource,
+    extract_activations,
+    extract_layers,
+    probe_images,
+)
 from nemesis.dissection.stored import StoredMaps, open_maps
+from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
 from nemesis.models.layouts import Layout
 from nemesis.models.network import LayerReader, Network
@@ -272,3 +280,127 @@ def test_units_are_read_by_number(tiny, tmp_path, images):
     for chunk in (1, 2, 5):
         with mock.patch.object(StoredMaps, "unit_chunk", chunk):
             assert (maps.read_units(images, units) == expected).all()
+
+
+def run_odd(images):
+    """Maps with both zeros, ties, negative and very small values."""
+    pixels = images.float()
+    zeros = torch.where(pixels > 128, 0.0, -0.0)
+    return {"wide": torch.cat([zeros, pixels.round(decimals=-1) - 90], 1), "small": (pixels - 128)[:, :2, :2] * 1e-7}
+
+
+@pytest.mark.parametrize("run", [run_elementwise, run_odd])
+@pytest.mark.parametrize("rule", ["exact", "published"])
+@pytest.mark.parametrize("shard", [3000, 2**25])
+def test_thresholds_from_counts_are_those_from_maps(source, tmp_path, monkeypatch, run, rule, shard):
+    monkeypatch.setattr(stores, "SHARD_BYTES", shard)
+    for maps in extract_all(source, tmp_path, run, "float16").values():
+        assert np.asarray(maps.counts[...]).sum(axis=1).tolist() == [COUNT * maps.shape[2] * maps.shape[3]] * maps.units
+        for quantile in (0.005, 0.2, 0.9):
+            expected = layer_thresholds(dataclasses.replace(maps, counts=None), quantile, rule)
+            with mock.patch.object(StoredMaps, "read", side_effect=AssertionError):
+                found = layer_thresholds(maps, quantile, rule)
+            for name, values in vars(expected).items():
+                np.testing.assert_array_equal(getattr(found, name), values)
+
+
+def test_what_is_not_counted(source, tmp_path, monkeypatch, caplog):
+    for options in ({"dtype": "float32"}, {"dtype": "float16", "counted": False}):
+        assert {maps.counts for maps in extract_all(source, tmp_path, **options).values()} == {None}
+    monkeypatch.setattr(extract, "COUNT_BYTES", 6 * 65536 * 2)  # those of 6 units with 960 values each
+    with caplog.at_level(logging.INFO):
+        found = extract_all(source, tmp_path, dtype="float16")
+    assert found["wide"].counts.shape == (6, 65536) and found["small"].counts is None
+    assert "layer small: its values are not counted" in caplog.text
+
+
+def settings_of(tmp_path, **options):
+    """Settings with a record."""
+    (tmp_path / "input").write_text("what maps are made from")
+    return ExtractionSettings(7, **{"config_hash": "hash", "inputs": (tmp_path / "input",), "code": "code"} | options)
+
+
+@pytest.fixture
+def extract_some(tiny, tmp_path):
+    """extract_some("0", "2") extracts layers of the tiny network, and says which of its layers were made anew."""
+    store = tmp_path / "maps.zarr"
+
+    def made_at():
+        return {path.parent.name: path.stat().st_ino for path in store.glob("*/zarr.json")}
+
+    def run(*layers, source=None, **options):
+        before = made_at()
+        settings = settings_of(tmp_path, **options)
+        extract_layers(tiny_network(), list(layers), source or probe_images(tiny.probe), store, settings)
+        return sorted(name for name, number in made_at().items() if before.get(name) != number)
+
+    return run
+
+
+def layers_of(store):
+    return sorted(path.name for path in store.iterdir() if path.is_dir())
+
+
+def test_only_layers_that_a_store_lacks_are_made(extract_some, tmp_path):
+    store = tmp_path / "maps.zarr"
+    assert extract_some("0") == ["0"]
+    root = (store / "zarr.json").read_bytes()
+    assert extract_some("0", "2") == ["2"]
+    assert extract_some("1") == ["1"]
+    assert layers_of(store) == ["0", "1", "2"]
+    assert (store / "zarr.json").read_bytes() == root  # so that what was made of layer 0 is not outdated
+    assert [open_maps(store, name).units for name in "012"] == [4, 4, 5]
+
+
+def test_all_layers_are_made_again_when_none_is_missing(extract_some, tmp_path):
+    extract_some("0", "1", "2")
+    assert extract_some("2", "0") == ["0", "2"]
+    assert layers_of(tmp_path / "maps.zarr") == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("change", [{"code": "new"}, {"config_hash": "new"}, {"inputs": ()}, {"config_hash": ""}])
+def test_layers_made_from_something_else_go(extract_some, tmp_path, caplog, change):
+    store = tmp_path / "maps.zarr"
+    extract_some("0", "1")
+    root = (store / "zarr.json").read_bytes()
+    with caplog.at_level(logging.INFO):
+        assert extract_some("0", "2", **change) == ["0", "2"]
+    assert layers_of(store) == ["0", "2"]
+    assert "maps.zarr: the maps of layer 1 do not fit any more and are removed" in caplog.text
+    assert (store / "zarr.json").read_bytes() != root
+
+
+def test_a_layer_that_lacks_a_chunk_is_made_again(extract_some, tmp_path):
+    extract_some("0", "1", "2")
+    (tmp_path / "maps.zarr/1/max/c/0/0").unlink()
+    with pytest.raises(InputError, match=r"maps\.zarr: array '1/max' lacks chunk c/0/0; delete .*maps\.zarr "):
+        open_maps(tmp_path / "maps.zarr", "1")
+    assert extract_some("0", "1", "2") == ["1"]
+
+
+def test_a_job_that_was_killed_leaves_no_store_that_looks_complete(extract_some, tiny, tmp_path):
+    store = tmp_path / "maps.zarr"
+    extract_some("0", "1")
+    partial = store / ".2.partial-999999999"
+    partial.mkdir()  # as kill -9 leaves it
+    (partial / "zarr.json").write_bytes((store / "0/zarr.json").read_bytes())
+
+    def load(start, stop):
+        assert not (store / "zarr.json").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_some("2", source=dataclasses.replace(probe_images(tiny.probe), load=load))
+    assert sorted(path.name for path in store.iterdir()) == ["0", "1"]
+    with pytest.raises(InputError, match=r"maps\.zarr: not a readable zarr store"):
+        open_maps(store, "0")
+    assert extract_some("0", "1", "2") == ["2"]
+    assert open_maps(store, "0").count == 12
+
+
+def test_a_layer_that_a_store_lacks_is_one_line(extract_some, tmp_path):
+    extract_some("0", "1")
+    with pytest.raises(InputError) as error:
+        open_maps(tmp_path / "maps.zarr", "conv9")
+    store = tmp_path / "maps.zarr"
+    assert str(error.value) == f"{store}: has no layer conv9, only 0, 1; delete {store}/zarr.json and run again"

@@ -98,3 +98,14 @@ def test_a_bad_activation_in_a_shard_is_named(tiny, inputs, tmp_path):
     run = lambda images: {LAYER: np.nan * images.float()}  # noqa: E731
     with pytest.raises(InputError, match=rf"unit 0, image {tiny.probe.names[6]}: the activation is NaN"):
         extract_activations(run, source, tmp_path / "maps.zarr", ExtractionSettings(7))
+
+
+def test_other_layers_stay_if_they_fit(tiny, inputs, tmp_path):
+    store = tmp_path / "all.zarr"
+    extract(probe_images(tiny.probe), store, inputs, ("1",))
+    root = (store / "zarr.json").read_bytes()
+    gather_activations(extract_shards(probe_images, tiny.probe, tmp_path, 2, inputs), store)
+    assert (store / "zarr.json").read_bytes() == root
+    assert sorted(path.name for path in store.iterdir() if path.is_dir()) == ["0", "1", "2"]
+    gather_activations(extract_shards(probe_images, tiny.probe, tmp_path, 2, ()), store)
+    assert sorted(path.name for path in store.iterdir() if path.is_dir()) == ["0", "2"]

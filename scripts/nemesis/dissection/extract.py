@@ -188,7 +188,7 @@ class _WriterFactory:
     source: ImageSource
     store: Path
     settings: ExtractionSettings
-    room: int = COUNT_BYTES  # left for counts
+    room: int = field(default_factory=lambda: COUNT_BYTES)  # left for counts
 
     def __call__(self, layer: str, maps: torch.Tensor) -> "_LayerWriter":
         shape = (maps.shape[1], self.source.of, *maps.shape[2:])  # (U, N, h, w)

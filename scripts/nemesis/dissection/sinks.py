@@ -19,7 +19,7 @@ from nemesis.errors import InputError
 from nemesis.stores import CHUNK_BYTES, add_array, block_size, list_groups, open_store, save_array, write_root
 
 RECORD_UNITS = "1/255 (mse: squared)"
-COUNT_UNITS = 16  # whose counts are in one file
+COUNT_UNITS = 64  # whose counts are in one file
 
 
 def clear_store(store, origin: dict) -> list[str]:
