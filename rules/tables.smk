@@ -1,22 +1,19 @@
-from nemesis.figures.catalogue import list_figures, list_tables
+from nemesis.figures.catalogue import list_entries, list_figures, list_tables
 
 
-def reported(rule, category):
-    """The tables and figures of a rule, as named outputs; snakemake --report shows CSV and SVG files with captions."""
-    mark, found = report, {}
-    for kind, files in (
-        ("tables", gathered.table_files(PLAN, list_tables(config, rule))),
-        ("figures", gathered.figure_files(PLAN, list_figures(config, rule))),
-    ):
-        found[kind] = []
-        for path in files:
-            stem, shown = Path(path).stem, path.endswith((".csv", ".svg"))
-            about = {
-                "caption": f"../report/captions/{stem}.rst",
-                "category": f"{category}: {kind}",
-                "labels": {"name": stem},
-            }
-            found[kind].append(mark(path, **about) if shown else path)
+def reported(rule):
+    """The files of a rule's tables and figures; snakemake --report shows CSV and SVG files with their captions."""
+    mark, found = report, {"tables": [], "figures": []}
+    for entry in list_entries(config, rule=rule):
+        about = {
+            "caption": f"../report/captions/{entry.name}.rst",
+            "category": entry.category,
+            "labels": {"name": entry.name},
+        }
+        found[f"{entry.kind}s"] += [
+            mark(path, **about) if path.endswith((".csv", ".svg")) else path
+            for path in gathered.files_of(PLAN, entry)
+        ]
     return found
 
 
@@ -44,7 +41,7 @@ rule plot_tables:
     input:
         **LABELS.paths,
     output:
-        **reported("plot_tables", "Network Dissection"),
+        **reported("plot_tables"),
         summary=[] if PLAN.designs else SUMMARY,
     log:
         "logs/plot_tables.log",
@@ -71,7 +68,7 @@ rule plot_designed:
     input:
         **ATTACKS.paths,
     output:
-        **reported("plot_designed", "Designed corruption"),
+        **reported("plot_designed"),
         summary=SUMMARY if PLAN.designs else [],
     log:
         "logs/plot_designed.log",
@@ -100,7 +97,7 @@ rule plot_unit:
     input:
         **SHOWN.paths,
     output:
-        **reported("plot_unit", "Designed corruption"),
+        **reported("plot_unit"),
     log:
         "logs/plot_unit.log",
     benchmark:
@@ -124,7 +121,7 @@ rule plot_milan:
     input:
         **DESCRIBED.paths,
     output:
-        **reported("plot_milan", "Descriptions"),
+        **reported("plot_milan"),
         summary=PLAN.of_run(paths.MILAN_SUMMARY),
     log:
         "logs/plot_milan.log",
@@ -152,7 +149,7 @@ rule plot_milan_example:
     input:
         **CHANGED.paths,
     output:
-        **reported("plot_milan_example", "Descriptions"),
+        **reported("plot_milan_example"),
     log:
         "logs/plot_milan_example.log",
     benchmark:
@@ -175,7 +172,7 @@ rule plot_milan_units:
     input:
         **SHEET.paths,
     output:
-        **reported("plot_milan_units", "Descriptions"),
+        **reported("plot_milan_units"),
     log:
         "logs/plot_milan_units.log",
     benchmark:

@@ -6,9 +6,6 @@ from nemesis.dissection.thresholds import write_thresholds
 from nemesis.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    write_thresholds(
-        Path(snakemake.input.maps).parent,
-        snakemake.output.thresholds,
-        snakemake.params.settings["quantile"],
-        snakemake.params.settings["threshold"],
-    )
+    settings = snakemake.params.settings
+    store, layer = Path(snakemake.input.maps).parent, snakemake.wildcards.layer
+    write_thresholds(store, layer, snakemake.output.thresholds, settings["quantile"], settings["threshold"])

@@ -2,21 +2,22 @@
 
 from pathlib import Path
 
-from nemesis.dissection.again import read_recipe
+import pandas as pd
+
+from nemesis.dissection.again import counting_device, read_recipe, rerun_probe
 from nemesis.dissection.dissect import load_concepts
-from nemesis.dissection.layers import write_dissection
+from nemesis.dissection.layers import dissect_clean, write_dissection
+from nemesis.dissection.stored import open_maps
 from nemesis.job import job
 from nemesis.probes.probe import open_probe
 
 with job(snakemake.log[0], snakemake.threads):
-    probe = open_probe(Path(snakemake.input.probe).parent)
-    write_dissection(
-        Path(snakemake.input.maps).parent,
-        snakemake.input.thresholds,
-        probe,
-        load_concepts(snakemake.input.concepts, probe),
-        snakemake.params.settings,
-        snakemake.params.seed,
-        {name: Path(path) for name, path in snakemake.output.items()},
-        read_recipe(snakemake.params, snakemake.input),
-    )
+    params, files, outputs = snakemake.params, snakemake.input, dict(snakemake.output.items())
+    probe = open_probe(Path(files.probe).parent)
+    concepts, recipe = load_concepts(files.concepts, probe), read_recipe(params, files)
+    maps = open_maps(Path(files.maps).parent, snakemake.wildcards.layer, rerun_probe(recipe, probe))
+    thresholds = pd.read_csv(files.thresholds)["threshold"].to_numpy()
+    settings = params.settings | {"seed": params.seed}
+    found = dissect_clean(maps, thresholds, probe, concepts, settings, counting_device(maps, recipe))
+    outputs["tally"] = Path(outputs["tally"]).parent
+    write_dissection(found, concepts, outputs, params.settings, (files.maps, files.thresholds))

@@ -8,8 +8,8 @@ from nemesis.files import write_csv
 from nemesis.job import job
 from nemesis.milan.checkpoint import save_captioner
 from nemesis.milan.encoder import DEFAULT_LAYERS, build_encoder
-from nemesis.milan.lessons import PUBLISHED_COURSE, SHORT_COURSE, train_captioner
-from nemesis.milan.study import study_annotations, study_regions
+from nemesis.milan.training import PUBLISHED_COURSE, SHORT_COURSE, train_captioner
+from nemesis.milan.training_data import study_annotations, study_regions
 from nemesis.scoring.bleu import corpus_bleu
 
 EMBEDDED = {"kind": "efficientnet_lite0"}  # sees the regions of the embedded probe

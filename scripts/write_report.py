@@ -1,23 +1,25 @@
-"""The page of the whole run, with all of its tables and figures; and what was found, in three sentences."""
+"""The page of the whole run, with all of its tables and figures; and what was found, in a few sentences."""
 
 from pathlib import Path
 
 from nemesis.job import job
 from nemesis.pages.site import Site, write_site
+from nemesis.pages.views import Units, view_units
+from nemesis.plan.files import group_files, pair_files
 
 with job(snakemake.log[0]):
-    params, files = snakemake.params, snakemake.input
+    params, files, output = snakemake.params, snakemake.input, snakemake.output
+    found = pair_files(files, params.places)
+    layers = {place: Path(folder) for place, folder in found["layers"].items()}
+    probes = {name: Path(path).parent for name, path in found["probes"].items()}
     site = Site(
-        layers=params.layers,
-        folders=[Path(path) for path in files.layers],
-        probes={name: Path(path).parent for name, path in zip(params.probes, files.probes, strict=True)},
-        tables=params.tables,
-        figures=params.figures,
-        cards=dict(zip(params.models, files.cards, strict=True)),
+        views=[view_units(Units(layers, probes, params.storage, params.seed))] if layers else [],
+        probes=probes,
+        cards=found["cards"],
+        tables=group_files(files.tables, params.tables),
+        figures=group_files(files.figures, params.figures),
         config=params.config,
-        storage=params.storage,
         seed=params.seed,
-        results=Path("results"),
         template=Path(snakemake.scriptdir).parent / "report",
     )
-    write_site(site, snakemake.output.index, snakemake.output.page, snakemake.output.headline)
+    write_site(site, output.index, output.page, output.headline)

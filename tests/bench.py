@@ -118,7 +118,7 @@ class Job:
         self.device = choose_device(options.device)
         self.batch = choose_batch("auto", self.probe.images(0, 1).shape[2:], self.device)
         self.network = build_network(options.model, {"kind": options.model})
-        self.stores = {layer: folder / "maps" / f"{layer}.zarr" for layer in options.layers}
+        self.store = folder / "maps" / "activations.zarr"
 
     def run_round(self) -> dict[str, float]:
         """Seconds of each stage; the images are in memory for the bare pass alone."""
@@ -150,25 +150,26 @@ class Job:
                 reader.read(self.probe.images(start, min(start + self.batch, self.probe.count)))
 
     def extract(self, reader):
-        from nemesis.dissection.extract import ImageSource, extract_activations
+        from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 
-        source = ImageSource(np.arange(self.probe.count), self.probe.names, self.probe.images)
-        extract_activations(reader.read, source, self.stores, self.options.dtype, self.batch, self.device)
+        settings = ExtractionSettings(self.batch, self.device, self.options.dtype)
+        extract_activations(reader.read, probe_images(self.probe), self.store, settings)
 
     def find_thresholds(self):
         from nemesis.dissection.stored import open_maps
         from nemesis.dissection.thresholds import layer_thresholds
 
         self.thresholds = {
-            layer: layer_thresholds(open_maps(path), 0.005, "exact").threshold for layer, path in self.stores.items()
+            layer: layer_thresholds(open_maps(self.store, layer), 0.005, "exact").threshold
+            for layer in self.options.layers
         }
 
     def dissect(self):
         from nemesis.dissection.dissect import Run, dissect_layer
         from nemesis.dissection.stored import open_maps
 
-        for layer, path in self.stores.items():
-            run = Run(open_maps(path), self.thresholds[layer])
+        for layer in self.options.layers:
+            run = Run(open_maps(self.store, layer), self.thresholds[layer])
             dissect_layer([run], self.probe, self.concepts, self.device, "published")
 
     def compare_naive(self, images: int = 48) -> dict[str, float]:
@@ -181,8 +182,8 @@ class Job:
         images = min(images, self.probe.count)
         category_of = self.concepts.on.to(self.device)
         ratios = {}
-        for layer, path in self.stores.items():
-            maps = torch.from_numpy(open_maps(path).read(slice(0, images))).to(self.device)
+        for layer in self.options.layers:
+            maps = torch.from_numpy(open_maps(self.store, layer).read(slice(0, images))).to(self.device)
             limits = torch.from_numpy(self.thresholds[layer].astype(np.float32)).to(self.device)
             labels, scalars = self.probe.labels(0, images), self.probe.scalars[:images]
             regions = self.probe.take_regions(np.arange(images))

@@ -9,11 +9,12 @@ import torch
 import zarr
 
 from nemesis import stores
-from nemesis.corruption.plan import ALL, EMPTY, Plan, select_tasks
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.corruption.plan import EMPTY, Plan, select_tasks
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
-from nemesis.probes.regions import Regions, find_regions
+from nemesis.perturb.poison import ALL
+from nemesis.probes.probe import Regions, find_regions
 
 LAYER, UNITS = "2", 5
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.2, 0.25)
@@ -43,10 +44,9 @@ def tiny_reader(exact: bool = False, **options) -> LayerReader:
 
 def store_maps(probe, path, dtype: str = "float16", block: int = 5):
     """The tiny network's maps (UNITS, N, 10, 10) of a probe of 32-pixel images, stored by `block` images."""
-    source = ImageSource(np.arange(probe.count), probe.names, probe.images)
     with mock.patch.object(stores, "MAX_BLOCK", block), tiny_reader() as reader:
-        extract_activations(reader.read, source, {LAYER: path}, dtype, 7, "cpu")
-    maps = open_maps(path)
+        extract_activations(reader.read, probe_images(probe), path, ExtractionSettings(7, dtype=dtype))
+    maps = open_maps(path, LAYER)
     assert maps.block == block
     return maps
 

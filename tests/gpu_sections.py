@@ -34,13 +34,13 @@ from scale_stages import build_vgg16, peak_mb
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.plan import survey_probe
-from nemesis.corruption.quality import compare_images
 from nemesis.devices import PROCESSOR, choose_batch
 from nemesis.dissection.dissect import load_concepts
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader
+from nemesis.perturb.quality import compare_images
 from nemesis.probes.probe import open_probe, prepare_probe
 from nemesis.stores import blocks
 
@@ -197,7 +197,7 @@ def time_stages(bench: Bench, layer: str):
     images = bench.size.images[layer]
     case = bench.case(layer, images)
     yield from _time_extraction(bench, case, images)
-    maps = open_maps(case.folder / "maps.zarr")
+    maps = open_maps(case.folder / "maps.zarr", layer)
     yield bench.time("thresholds", layer, images, lambda: layer_thresholds(maps, SETTINGS["quantile"], "exact"))
     found = {}
     for name, device in (("dissect", PROCESSOR), ("dissect, counted on the device", bench.device)):
@@ -221,11 +221,11 @@ def _time_extraction(bench: Bench, case: Case, images: int):
     with case.reader() as reader, torch.inference_mode():
         pool = reader.read(probe.images(0, case.batch))
     source = ImageSource(np.arange(images), probe.names, probe.images)
-    targets = {layer: case.folder / "beside.zarr"}
+    store, settings = case.folder / "beside.zarr", ExtractionSettings(case.batch, bench.device)
     run = lambda batch: {layer: pool[layer][: len(batch)]}  # noqa: E731
-    write = lambda: extract_activations(run, source, targets, "float16", case.batch, bench.device)  # noqa: E731
+    write = lambda: extract_activations(run, source, store, settings)  # noqa: E731
     yield bench.time("extract, without the network", layer, images, write)
-    yield bench.time("read maps", layer, images, lambda: read_all(open_maps(targets[layer])))
+    yield bench.time("read maps", layer, images, lambda: read_all(open_maps(store, layer)))
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _time_attack(bench: Bench, case: Case, images: int):
     fraction = min(0.5, bench.size.rows / (4 * images))
     subject, plan = plan_attack(layer, fraction)
     for name, device in (("survey", PROCESSOR), ("survey, on the device", bench.device)):
-        arguments = (plan.tasks, layer.maps, layer.thresholds, layer.probe, device, "segmentation")
+        arguments = (plan.tasks, subject, device)
         yield bench.time(name, case.layer, images, lambda arguments=arguments: survey_probe(*arguments))
     rows, steps = len(plan), bench.size.steps
     forward, step = (bench.bare(stage, case.layer) for stage in ("forward", "step"))
@@ -283,7 +283,7 @@ def compare_precisions(bench: Bench):
         for name, device, tf32 in (("processor", "cpu", False), ("float32", None, False), ("TF32", None, True)):
             case = bench.case(layer, bench.size.subset, device)
             with precision(tf32):
-                maps = open_maps(extract(case, name))
+                maps = open_maps(extract(case, name), case.layer)
             ((_, _, table),) = dissect(case, maps, PROCESSOR)
             found[name] = read_all(maps), table
         for first, second in (("TF32", "float32"), ("float32", "processor"), ("TF32", "processor")):
@@ -310,9 +310,9 @@ def _compare(what: str, layer: str, first, second):
 def compare_repeats(bench: Bench):
     """The same work twice, with other images beside, and in smaller batches: the same bits?"""
     case = bench.case(LAYER, bench.size.subset)
-    once, again = (read_all(open_maps(extract(case, name))) for name in ("once", "again"))
+    once, again = (read_all(open_maps(extract(case, name), case.layer)) for name in ("once", "again"))
     yield Share("values, the same extraction twice", LAYER, int((once == again).sum()), once.size)
-    half = read_all(open_maps(extract(case, "half", batch=max(1, case.batch // 2))))
+    half = read_all(open_maps(extract(case, "half", batch=max(1, case.batch // 2)), LAYER))
     yield Share("values, half the batch", LAYER, int((once == half).sum()), once.size)
     layer = open_layer(case)
     subject, plan = plan_attack(layer, 0.5)

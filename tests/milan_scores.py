@@ -1,12 +1,13 @@
 """Made-up scores of descriptions and exemplars, as the files that MILAN's tables and figures are made of."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
+from nemesis.figures.milan_tables import gather_scores
 from nemesis.files import write_csv
+from nemesis.scoring.descriptions import join_scores
 from nemesis.stores import save_array, write_store
 
 THRESHOLD = {"threshold": 0.61, "false_positive_rate": 0.08, "false_negative_rate": 0.08, "n_same": 250}
@@ -23,19 +24,30 @@ TEXTS = [f"{first.capitalize()}{second}." for first in WORDS for second in ("", 
 
 
 def place(layer="conv1", model="vgg", probe="scenes"):
-    return {"probe": probe, "model": model, "layer": layer}
+    return probe, model, layer
+
+
+def null(**where):
+    return *place(**where), "null"
 
 
 def design(eps=6, mode="untargeted", **where):
-    return place(**where) | {"method": "pgd", "eps": eps, "mode": mode}
+    return *place(**where), "pgd", eps, mode, "exemplars"
 
 
 def noise(std=0.05, kind="gaussian", **where):
-    return place(**where) | {"kind": kind, "std": std}
+    return *place(**where), kind, std
+
+
+def name_corruption(setting):
+    """A corruption as a table of scores has it."""
+    if len(setting) == 1:
+        return setting[0]
+    return f"{'noise' if len(setting) == 2 else 'designed'}/{'-'.join(map(str, setting))}"
 
 
 def scored(units, f1, **columns):
-    """Rows of a scores.csv with a value a unit; manipulated at 0.61."""
+    """Rows of a scores.csv with one value per unit; manipulated at 0.61."""
     f1 = np.asarray(f1, float)
     rows = pd.DataFrame(columns | {"unit": units})
     rows["clean"] = [TEXTS[unit % len(TEXTS)] for unit in rows["unit"]]
@@ -47,26 +59,43 @@ def scored(units, f1, **columns):
 
 
 class Files:
-    """Writes tables below a folder and remembers them as the lists that plot_milan's rule gives."""
+    """Scores by place and corruption, predictions by design, and the files that plot_milan's rule gives of them."""
 
     def __init__(self, root, threshold=THRESHOLD):
-        self.root, self.number = root, 0
-        self.noise, self.designed, self.null, self.predictions = [], [], [], []
-        self.places, self.noises, self.designs = [], [], []
+        self.root, self.scores, self.predictions = root, {}, {}
         self.threshold = root / "threshold.json"
         self.threshold.write_text(json.dumps(threshold))
 
-    def add(self, kind, rows, setting=None):
-        self.number += 1
-        path = self.root / f"{kind}-{self.number}.csv"
-        write_csv(rows, path)
-        getattr(self, kind).append(str(path))
-        if setting is not None:
-            {"null": self.places, "noise": self.noises, "designed": self.designs}[kind].append(setting)
+    def add(self, key, rows, predictions=None):
+        """Scores of a corruption; of a design with what the network says."""
+        self.scores[key] = rows
+        if predictions is not None:
+            self.predictions[key] = predictions
 
-    @property
-    def settings(self):
-        return self.places, self.noises, self.designs
+    def keep(self, *lengths):
+        """Only corruptions whose keys are so long: 4 null, 5 noise, 7 designs."""
+        self.scores = {key: rows for key, rows in self.scores.items() if len(key) in lengths}
+        self.predictions = {key: rows for key, rows in self.predictions.items() if key in self.scores}
+
+    def write_tables(self):
+        """The table of each network, by (probe, model)."""
+        pairs = dict.fromkeys(key[:2] for key in self.scores)
+        return {pair: self.write_table(pair) for pair in pairs}
+
+    def write_table(self, pair):
+        parts = {(key[2], name_corruption(key[3:])): rows for key, rows in self.scores.items() if key[:2] == pair}
+        path = self.root / "-".join(pair) / "scores.csv"
+        write_csv(join_scores(parts), path)
+        return str(path)
+
+    def gather(self, seed=0):
+        """All of them as plot_milan reads them."""
+        answers = {}
+        for number, (key, rows) in enumerate(self.predictions.items()):
+            answers[key] = str(self.root / f"predictions-{number}.csv")
+            write_csv(rows, answers[key])
+        noises, designs = ([key for key in self.scores if len(key) == length] for length in (5, 7))
+        return gather_scores(self.write_tables(), answers, noises, designs, self.threshold, seed)
 
 
 def plausible(root, models, units=20, attacked=3, eps=(2, 6), modes=("untargeted", "targeted"), classes=True):
@@ -75,13 +104,13 @@ def plausible(root, models, units=20, attacked=3, eps=(2, 6), modes=("untargeted
     for model, layers in models.items():
         for depth, layer in enumerate(layers):
             where = {"layer": layer, "model": model}
-            files.add("null", draw(rng, units, 0.1, replicate=0), place(**where))
+            files.add(null(**where), draw(rng, units, 0.1, replicate=0))
             for std in (0.02, 0.05):
                 parts = [
                     draw(rng, units, (0.15 + 0.1 * depth) * std / 0.02 * fraction, fraction=fraction, seed=0)
                     for fraction in (0.2, 0.6, 1.0)
                 ]
-                files.add("noise", pd.concat(parts), noise(std, **where))
+                files.add(noise(std, **where), pd.concat(parts))
             for size in eps:
                 for mode in modes:
                     add_design(files, rng, where, (size, mode, attacked, depth), classes)
@@ -111,8 +140,7 @@ def add_design(files, rng, where, attack, classes):
             line = {"unit": unit, "count": count, "n_images": 2000, "top1_changed": lost}
             known = {"clean_accuracy": 0.82, "accuracy": 0.82 - 0.6 * lost / 2000}
             answers.append(line | (known if classes else {"clean_accuracy": None, "accuracy": None}))
-    files.add("designed", pd.concat(parts), design(size, mode, **where))
-    files.add("predictions", pd.DataFrame(answers))
+    files.add(design(size, mode, **where), pd.concat(parts), pd.DataFrame(answers))
 
 
 def write_exemplars(path, units, k=15, size=64, seed=0, **columns):
@@ -141,8 +169,3 @@ def write_exemplars(path, units, k=15, size=64, seed=0, **columns):
         save_array(group, "pictures", pictures, ("picture", "channel", "y", "x"), "0 to 255", (4, 3, size, size))
         save_array(group, "masks", masks[picture][:, :, None], ("row", "exemplar", "plane", "y", "x"), "")
     return str(path / "zarr.json")
-
-
-def list_files(**lists):
-    """Files as a script gets them."""
-    return SimpleNamespace(**lists)

@@ -3,21 +3,21 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from nemesis.corruption.mixed import mix_maps
-from nemesis.corruption.noise import choose_images, draw_seed
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tops import find_mixed_tops, write_tops
 from nemesis.files import write_csv
-from nemesis.pages.layer import write_layer
-from nemesis.pages.settings import open_layer
+from nemesis.pages.settings import LayerFiles, open_report_layer
 from nemesis.pages.site import Site, write_site
+from nemesis.pages.units import write_layer
+from nemesis.pages.views import Units, view_units
+from nemesis.perturb.noise import choose_images, draw_seed
 from nemesis.probes.probe import unlabelled_rows, write_arrays
-from nemesis.stores import save_array, write_store
+from nemesis.stores import save_array, write_root, write_store
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, SIDE, CELLS, SEED = 24, 32, 4, 0
@@ -25,21 +25,22 @@ HOSTILE = "<script>window.broken = true</script>"
 LONG = "a very long label " * 17
 LABELS = ["cat", HOSTILE, LONG, "dog & \"cat\" | 'mouse'", "π ∧ \u2028 line"]
 CATEGORIES = ["object", "part", "texture", "object", "color"]
+GAUSSIAN = ("gaussian", 0.1)
 ATTACKED = (1, 3)
 POISONED = 4  # images of an attacked unit
 
 
 @dataclass(frozen=True)
 class Made:
-    """A report on disk: its folder, the job's input files of its first layer, and the layer's address."""
+    """A report on disk: its folder, the files of its first layer, and the layer's place (probe, model, layer)."""
 
     report: Path
-    files: SimpleNamespace
-    place: dict
+    files: LayerFiles
+    place: tuple[str, str, str]
 
     @property
     def address(self) -> str:
-        return "/".join(self.place.values())
+        return "/".join(self.place)
 
     def read(self, name: str, address: str | None = None):
         """What a data file hands to the page."""
@@ -63,36 +64,28 @@ def make_report(
     """
     results = folder / "results"
     make_probe(results / "probe.zarr", {} if remarks is None else {"notes": remarks})
-    place = {"probe": "scenes", "model": "net #1", "layer": layers[0]}
-    folders, first = [], None
-    for number, layer in enumerate(layers):
-        files = make_files(folder / "inputs" / str(number), results / "probe.zarr", units, labelled)
-        first = first or files
-        folders.append(results / "report" / "layers" / "scenes" / "net #1" / layer)
-        noises, designs = [{"kind": "gaussian", "std": 0.1}], [design(2), design(6)]
-        opened = open_layer(files, SEED, noises, designs, [])
-        write_layer(folders[-1], place | {"layer": layer}, opened, "all", 0.04)
+    places, report = [("scenes", "net #1", layer) for layer in layers], results / "report"
+    folders, inputs = {place: report.joinpath("layers", *place) for place in places}, []
+    for number, place in enumerate(places):
+        inputs.append(make_files(folder / "inputs" / str(number), results / "probe.zarr", place, units, labelled))
+        write_layer(folders[place], open_report_layer(inputs[-1], place, SEED), "all", 0.04)
     make_tables(results, figure)
-    site = Site(
-        layers=[place | {"layer": layer} for layer in layers],
-        folders=folders,
-        probes={"scenes": results / "probe.zarr"},
-        tables=["labels"],
-        figures=["figure_2a"],
-        cards={"net #1": make_card(folder, {} if remarks is None else {"assumed": remarks})},
-        config=f"probes: {HOSTILE}",
-        storage="lossless",
-        seed=SEED,
-        results=results,
-        template=ROOT / "report",
-    )
-    report = results / "report"
+    probes = {"scenes": results / "probe.zarr"}
+    card = make_card(folder, {} if remarks is None else {"assumed": remarks})
+    site = make_site(results, [view_units(Units(folders, probes, "lossless", SEED))], probes, {"net #1": card})
     write_site(site, report / "index.html", report / "page", report / "headline.txt")
-    return Made(report, first, place)
+    return Made(report, inputs[0], places[0])
 
 
-def design(eps: int) -> dict:
-    return {"method": "pgd", "eps": eps, "mode": "untargeted", "masks": "segmentation"}
+def make_site(results: Path, views: list, probes: dict, cards: dict, template: Path = ROOT / "report") -> Site:
+    """A report with one table and one figure."""
+    tables = {"labels": {ending: results / "tables" / f"labels{ending}" for ending in (".csv", ".md", ".tex")}}
+    figures = {"figure_2a": {ending: results / "figures" / f"figure_2a{ending}" for ending in (".svg", ".png")}}
+    return Site(views, probes, cards, tables, figures, f"probes: {HOSTILE}", SEED, template)
+
+
+def design(eps: int) -> tuple:
+    return ("pgd", eps, "untargeted", "segmentation")
 
 
 def make_probe(path: Path, attrs: dict):
@@ -106,20 +99,22 @@ def make_probe(path: Path, attrs: dict):
         )
 
 
-def make_maps(path: Path, maps: np.ndarray, image: np.ndarray):
-    with write_store(path) as group:
+def make_maps(path: Path, layer: str, maps: np.ndarray, image: np.ndarray):
+    """A store of one layer's maps."""
+    with write_store(path / layer) as group:
         save_array(group, "maps", maps, ("unit", "image", "y", "x"), "activation", (8, 5, CELLS, CELLS))
         save_array(group, "max", maps.max(axis=(2, 3)), ("unit", "image"), "activation")
         save_array(group, "image", image.astype(np.uint32), ("image",), "number")
+    write_root(path)
 
 
-def make_files(folder: Path, probe: Path, units: int, labelled: bool) -> SimpleNamespace:
-    """The inputs of the job that shows a layer."""
+def make_files(folder: Path, probe: Path, place: tuple, units: int, labelled: bool) -> LayerFiles:
+    """The files of a layer, under one noise and two designs."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(2)
     maps = rng.normal(size=(units, IMAGES, CELLS, CELLS)).astype(np.float16)
     thresholds = rng.uniform(0.5, 1, units)
-    make_maps(folder / "activations.zarr", maps, np.arange(IMAGES))
+    make_maps(folder / "activations.zarr", place[-1], maps, np.arange(IMAGES))
     unit = np.arange(units)
     label = [LABELS[n % len(LABELS)] if labelled else "" for n in unit]
     iou = np.sort(rng.uniform(0.05, 0.3, units)) if labelled else np.zeros(units)
@@ -136,26 +131,26 @@ def make_files(folder: Path, probe: Path, units: int, labelled: bool) -> SimpleN
     write_csv(clean, found["clean"])
     churn = {"replicate": np.repeat([0, 1], units), "unit": np.tile(unit, 2), "changed": rng.random(2 * units) < 0.3}
     write_csv(pd.DataFrame(churn), found["null_churn"])
-    absent = ("minimum", "descriptions", "null_scores", "noise_scores", "noise_exemplars")
-    absent += ("attack_scores", "attack_exemplars", "attack_poison")
-    lists = {name: [] for name in absent}
-    names = ("designed", "poison", "poisoned_maps")
-    lists |= dict(
-        zip(
-            names,
-            map(list, zip(*(make_attack(folder / str(eps), maps, clean, eps) for eps in (2, 6)), strict=True)),
-            strict=True,
-        )
+    noise, tops = make_noise(folder, place[-1], maps, clean, thresholds)
+    attacks = {design(eps): make_attack(folder / str(eps), maps, clean, eps) for eps in (2, 6)}
+    designed, poison, poisoned_maps = ({key: files[n] for key, files in attacks.items()} for n in range(3))
+    return LayerFiles(
+        probe=probe / "zarr.json",
+        maps=folder / "activations.zarr" / "zarr.json",
+        **found,
+        noise={GAUSSIAN: noise},
+        tops={GAUSSIAN: tops},
+        designed=designed,
+        poison=poison,
+        poisoned_maps=poisoned_maps,
     )
-    lists["noise"], lists["tops"] = make_noise(folder, maps, clean, thresholds)
-    return SimpleNamespace(probe=probe / "zarr.json", maps=folder / "activations.zarr" / "zarr.json", **found, **lists)
 
 
-def make_noise(folder: Path, maps: np.ndarray, clean: pd.DataFrame, thresholds: np.ndarray):
+def make_noise(folder: Path, layer: str, maps: np.ndarray, clean: pd.DataFrame, thresholds: np.ndarray):
     """Noise on half of the images and on all of them: labels, and the strongest images."""
     chosen = {fraction: choose_images(IMAGES, fraction, draw_seed(SEED, 0)) for fraction in (0.5, 1.0)}
-    make_maps(folder / "noisy.zarr", maps[::-1].copy(), np.arange(IMAGES))
-    stores = open_maps(folder / "activations.zarr"), open_maps(folder / "noisy.zarr")
+    make_maps(folder / "noisy.zarr", layer, maps[::-1].copy(), np.arange(IMAGES))
+    stores = [open_maps(folder / name, layer) for name in ("activations.zarr", "noisy.zarr")]
     runs = [mix_maps(*stores, numbers) for numbers in chosen.values()]
     columns = {"fraction": np.array(list(chosen)), "seed": np.zeros(2, int)}
     write_tops(
@@ -169,7 +164,7 @@ def make_noise(folder: Path, maps: np.ndarray, clean: pd.DataFrame, thresholds: 
         part["manipulated"], part["linf"], part["rms"] = part["label"] != part["clean_label"], 50.0, 12.5
         parts.append(part)
     write_csv(pd.concat(parts), folder / "noise.csv")
-    return [folder / "noise.csv"], [folder / "tops.zarr" / "zarr.json"]
+    return folder / "noise.csv", folder / "tops.zarr" / "zarr.json"
 
 
 def make_attack(folder: Path, maps: np.ndarray, clean: pd.DataFrame, eps: int):
@@ -211,7 +206,7 @@ def make_tables(results: Path, figure: bool):
         "null_churn": 0.123456789,
         "label": HOSTILE,
     }
-    write_table(pd.DataFrame([line]), results / "tables" / "labels")
+    write_table(pd.DataFrame([line]), [results / "tables" / f"labels{ending}" for ending in (".csv", ".md", ".tex")])
     if figure:
         path = results / "figures" / "figure_2a.svg"
         path.parent.mkdir(parents=True)

@@ -8,16 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-
-from nemesis.config import Design, Extraction
-from nemesis.corruption.collateral import COLUMNS as COLLATERAL
-from nemesis.corruption.compare import COLUMNS as STORAGE
-from nemesis.corruption.designed import COLUMNS as DISSECTION
-from nemesis.corruption.designed import CURVE as BUDGET
-from nemesis.corruption.minimum import COLUMNS as MINIMUM
-from nemesis.dissection.upsample import upsample
-from nemesis.figures.attacks import Attacks, choose_setting, read_rows
 from nemesis.figures.control_tables import (
     collateral_table,
     minimum_curve,
@@ -27,6 +17,18 @@ from nemesis.figures.control_tables import (
     storage_table,
 )
 from nemesis.figures.designed import published_note
+from nemesis.figures.noise import save_figure
+from nemesis.figures.panels import spread
+from PIL import Image
+
+from nemesis.config import Design, Extraction
+from nemesis.corruption.collateral import COLUMNS as COLLATERAL
+from nemesis.corruption.designed import COLUMNS as DISSECTION
+from nemesis.corruption.designed import CURVE as BUDGET
+from nemesis.corruption.designed import STORAGE
+from nemesis.corruption.minimum import COLUMNS as MINIMUM
+from nemesis.dissection.upsample import upsample
+from nemesis.figures.attacks import Attacks, choose_setting, read_rows
 from nemesis.figures.designed_tables import (
     CATEGORIES,
     budget_table,
@@ -37,7 +39,6 @@ from nemesis.figures.designed_tables import (
     show_table_2,
     table_2,
 )
-from nemesis.figures.noise import save_figure
 from nemesis.figures.outputs import (
     choose_designs,
     controlled_designs,
@@ -47,14 +48,13 @@ from nemesis.figures.outputs import (
     list_figures,
     list_tables,
 )
-from nemesis.figures.panels import spread
 from nemesis.figures.report import PLOTS, write_report
 from nemesis.figures.tables import summary_text, to_markdown
 from nemesis.figures.unit import choose_task, gather_example, plot_example, rank_images
 from nemesis.files import write_csv
 from nemesis.scoring.designed import summarise_minimum, summarise_quality, trace_minimum
 from nemesis.scoring.intervals import bootstrap_interval, wilson_interval
-from nemesis.stores import save_array, write_store
+from nemesis.stores import save_array, write_root, write_store
 
 MIN_IOU = 0.04
 TABLES = ["designed", "table_2", "targeted", *PLOTS, "minimum_epsilon_curve"]
@@ -556,10 +556,11 @@ def files(tmp_path):
         save_array(group, "images", images, ("image", "channel", "y", "x"), "", (2, 3, 8, 8))
     maps = np.zeros((3, 4, 2, 2), np.float16)
     maps[:, :, 0, 0] = MAX
-    with write_store(tmp_path / "maps.zarr") as group:
+    with write_store(tmp_path / "maps.zarr" / "conv1") as group:
         save_array(group, "maps", maps, ("unit", "image", "y", "x"), "")
         save_array(group, "max", MAX, ("unit", "image"), "")
         save_array(group, "image", np.arange(4), ("image",), "")
+    write_root(tmp_path / "maps.zarr")
     with write_store(tmp_path / "tally.zarr", concepts=["", "cat", "dog"]) as group:
         save_array(group, "iou", np.array([[0, 0.1, 0.2]] * 2 + [[0, 0.3, 0.05]]), ("unit", "concept"), "")
     clean = pd.DataFrame({"unit": [0, 1, 2], "label": ["dog", "dog", "cat"], "number": [2, 2, 1]})
@@ -604,7 +605,7 @@ def test_the_example_is_the_manipulated_unit_with_the_highest_clean_iou():
 @pytest.mark.parametrize(("task", "shared"), [((0, 1, 1), False), ((-1, -1, -1), True)])
 def test_example(files, tmp_path, task, shared):
     attack_files(files, tmp_path, task, shared)
-    example = gather_example(files, [2, 6])
+    example = gather_example(files, [2, 6], "conv1")
     assert (example.unit, example.poisoned, example.images) == (2, 3 if shared else 2, 4)
     clean, same, new = (pictures for _, pictures in example.rows)
     assert [p.number for p in clean] == [p.number for p in same] == [1, 3, 2, 0]
@@ -627,10 +628,10 @@ def test_example(files, tmp_path, task, shared):
 
 def test_no_example(files, tmp_path):
     attack_files(files, tmp_path, manipulated=(False, False))
-    assert gather_example(files, [2, 6]) is None
+    assert gather_example(files, [2, 6], "conv1") is None
     for path in files.tables:
         write_csv(table(DISSECTION), path)
-    assert gather_example(files, [2, 6]) is None
+    assert gather_example(files, [2, 6], "conv1") is None
     figure = plot_example(None, ("scenes", "vgg", "conv1"), 6)
     assert "no unit was manipulated at eps 6/255" in figure.texts[0].get_text()
     save_figure(figure, tmp_path / "figure_3.png", tmp_path / "figure_3.svg")

@@ -32,7 +32,7 @@ from test_milan_lessons import SETTINGS as LESSONS
 from nemesis.dissection.stored import open_maps
 from nemesis.milan.describe import describe
 from nemesis.milan.encoder import Encoder
-from nemesis.milan.lessons import train_captioner
+from nemesis.milan.training import train_captioner
 from nemesis.models import network
 from nemesis.scoring.bleu import corpus_bleu
 
@@ -77,12 +77,12 @@ class TestThePretence:
 
 
 def test_extraction(both):
-    here, there = both(lambda case: read_all(open_maps(extract(case))))
+    here, there = both(lambda case: read_all(open_maps(extract(case), case.layer)))
     np.testing.assert_allclose(here, there, rtol=ROUNDED, atol=1e-3)
 
 
 def test_dissection_counted_on_the_device(both):
-    here, there = both(lambda case: dissect(case, open_maps(extract(case)), replicates=2))
+    here, there = both(lambda case: dissect(case, open_maps(extract(case), case.layer), replicates=2))
     assert len(here) == len(there) == 3
     for (_, iou, table), (_, other, found) in zip(here, there, strict=True):
         np.testing.assert_array_equal(iou, other)

@@ -12,7 +12,7 @@ from designed_layer import store_maps
 
 from nemesis import stores
 from nemesis.dissection import extract, sinks
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
 from nemesis.models.layouts import Layout
@@ -44,9 +44,8 @@ def run_elementwise(images):
 
 
 def extract_all(source, folder, run=run_elementwise, dtype="float32", batch=7, **options):
-    targets = {layer: folder / f"{layer}.zarr" for layer in ("wide", "small")}
-    extract_activations(run, source, targets, dtype, batch, "cpu", **options)
-    return {layer: open_maps(target) for layer, target in targets.items()}
+    extract_activations(run, source, folder / "maps.zarr", ExtractionSettings(batch, dtype=dtype, **options))
+    return {layer: open_maps(folder / "maps.zarr", layer) for layer in ("wide", "small")}
 
 
 def names(folder):
@@ -68,8 +67,8 @@ def test_stored_maps_are_the_networks(images, source, tmp_path, dtype, batch):
         np.testing.assert_array_equal(everything(maps), values)
         np.testing.assert_array_equal(np.asarray(maps.max[...]), values.max(axis=(2, 3)))
         assert maps.image.tolist() == source.numbers.tolist()
-    assert names(tmp_path)[0][0] != "."
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.zarr", "wide.zarr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps.zarr"]
+    assert sorted(path.name for path in (tmp_path / "maps.zarr").iterdir()) == ["small", "wide", "zarr.json"]
 
 
 @pytest.mark.parametrize("shard", [600, 4000, 50_000])
@@ -155,7 +154,7 @@ def test_disk_full_in_the_writing_thread_is_one_line(source, tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(extract._LayerWriter, "_write", fail)
-    with pytest.raises(InputError, match=r"\.zarr: the disk is full"):
+    with pytest.raises(InputError, match=r"\.zarr/\w+: the disk is full"):
         extract_all(source, tmp_path)
     assert names(tmp_path) == []
 
@@ -199,9 +198,9 @@ def test_halved_batches_are_not_filled_up_again(images, source, tmp_path):
 
     network = Network("tight", torch.nn.Sequential(Tight()), (0, 0, 0), (1, 1, 1), layouts={"0": Layout()})
     with LayerReader(network, ["0"], "cpu", pad_to=9) as reader:
-        extract_activations(reader.read, source, {"0": tmp_path / "maps.zarr"}, "float16", 9, "cpu")
+        extract_activations(reader.read, source, tmp_path / "maps.zarr", ExtractionSettings(9))
     assert sizes[0] == 9 and set(sizes[1:]) == {4}
-    assert everything(open_maps(tmp_path / "maps.zarr")).shape[:2] == (3, len(images))
+    assert everything(open_maps(tmp_path / "maps.zarr", "0")).shape[:2] == (3, len(images))
 
 
 def test_too_little_memory_for_one_image_is_one_line(source, tmp_path):

@@ -31,9 +31,7 @@ from device_runs import (
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.objective import MeanActivation
-from nemesis.corruption.plan import survey_probe
-from nemesis.corruption.poison import Subject, round_inside
-from nemesis.corruption.quality import compare_images
+from nemesis.corruption.plan import Subject, survey_probe
 from nemesis.devices import choose_batch, choose_device
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
 from nemesis.dissection.stored import open_maps
@@ -41,6 +39,8 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader, run_to_layers
 from nemesis.models.registry import build_network
+from nemesis.perturb.pgd import round_inside
+from nemesis.perturb.quality import compare_images
 from nemesis.probes.probe import open_probe, prepare_probe
 
 DEVICE = os.environ.get("NEMESIS_GPU_TESTS", "cuda")
@@ -152,7 +152,7 @@ class TestExtraction:
     @pytest.mark.parametrize("batch", [5, 24])
     def test_stored_is_what_the_network_gave(self, case, batch):
         """Copied and turned to float16 on the way."""
-        maps = open_maps(extract(case, f"batch-{batch}", batch=batch))
+        maps = open_maps(extract(case, f"batch-{batch}", batch=batch), LAYER)
         with torch.inference_mode(), LayerReader(build_resnet(), [LAYER], DEVICE, pad_to=batch) as reader:
             parts = [case.probe.images(first, min(first + batch, IMAGES)) for first in range(0, IMAGES, batch)]
             expected = torch.cat([reader.read(part)[LAYER] for part in parts]).transpose(0, 1)
@@ -176,7 +176,7 @@ class TestExtraction:
         torch.cuda.set_per_process_memory_fraction(min(1.0, used / torch.cuda.get_device_properties(0).total_memory))
         try:
             with caplog.at_level(logging.WARNING):
-                maps = open_maps(extract(large, "large"))
+                maps = open_maps(extract(large, "large"), "layer1")
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         assert "out of memory: the batch is halved from 512 to 256 images" in caplog.text
@@ -206,7 +206,7 @@ class TestDissection:
     def test_maps_as_large_as_the_labels(self, case):
         """Those are not cut into tiles, and torch upsamples them: a pixel on the edge of a mask may turn."""
         early = Case(case.probe, case.concepts, build_resnet, "conv1", case.folder, DEVICE)
-        maps = open_maps(extract(early, "early"))
+        maps = open_maps(extract(early, "early"), "conv1")
         threshold = layer_thresholds(maps, 0.01, "exact").threshold
         run = [Run(maps, threshold)]
         ((there, *_),), ((here, *_),) = (
@@ -269,9 +269,8 @@ class TestAttack:
 
     def test_the_survey_is_the_processors(self, case, clean):
         layer = clean.there
-        tasks = plan_attack(layer)[1].tasks
-        arguments = (tasks, layer.maps, layer.thresholds, case.probe)
-        here, there = (survey_probe(*arguments, torch.device(device), "segmentation") for device in ("cpu", DEVICE))
+        subject, plan = plan_attack(layer)
+        here, there = (survey_probe(plan.tasks, subject, torch.device(device)) for device in ("cpu", DEVICE))
         for name, values in vars(here).items():
             np.testing.assert_array_equal(values, getattr(there, name), err_msg=name)
 

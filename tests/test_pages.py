@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,13 +12,29 @@ import pandas as pd
 import pytest
 import zarr
 from PIL import Image
-from report_site import ATTACKED, HOSTILE, IMAGES, POISONED, SIDE, make_report, read_script
+from report_site import (
+    ATTACKED,
+    GAUSSIAN,
+    HOSTILE,
+    IMAGES,
+    POISONED,
+    ROOT,
+    SIDE,
+    design,
+    make_card,
+    make_probe,
+    make_report,
+    make_site,
+    make_tables,
+    read_script,
+)
 
 from nemesis.dissection.tops import TOP
 from nemesis.dissection.upsample import upsample
 from nemesis.figures.tables import read_markdown, to_latex, to_markdown, write_table
-from nemesis.pages.pictures import EDGE, INSIDE, OUTSIDE, draw_overlay, magnify
-from nemesis.pages.scripts import save_data, to_columns
+from nemesis.pages.formats import EDGE, INSIDE, OUTSIDE, draw_overlay, magnify, save_data, to_columns
+from nemesis.pages.site import write_site
+from nemesis.pages.views import View
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +67,8 @@ def test_every_number_of_a_corruption_equals_its_csv(made):
         *2 * [("gaussian noise", "std", 0.1)],
         *[("pgd, untargeted, segmentation masks", "eps", eps) for eps in (2, 6)],
     ]
-    noise = read_csv(made.files.noise[0])
-    tables = [part for _, part in noise.groupby("fraction")] + [read_csv(path) for path in made.files.designed]
+    noise = read_csv(made.files.noise[GAUSSIAN])
+    tables = [part for _, part in noise.groupby("fraction")] + [read_csv(path) for path in made.files.designed.values()]
     for setting, table in zip(settings, tables, strict=True):
         assert set(setting["rows"]) <= set(table)
         for name, values in setting["rows"].items():
@@ -60,7 +77,7 @@ def test_every_number_of_a_corruption_equals_its_csv(made):
 
 
 def test_the_strongest_images_and_their_masks(made):
-    maps = zarr.open_group(made.files.maps.parent, mode="r")["maps"][...].astype(np.float32)
+    maps = zarr.open_group(made.files.maps.parent, mode="r")[f"{made.place[-1]}/maps"][...].astype(np.float32)
     thresholds = read_csv(made.files.thresholds)["threshold"]
     shown = made.read("top-0-0")
     assert list(shown) == [str(unit) for unit in range(len(maps))]
@@ -76,9 +93,9 @@ def test_the_strongest_images_and_their_masks(made):
 
 
 def test_the_strongest_images_of_an_attacked_unit(made):
-    clean = zarr.open_group(made.files.maps.parent, mode="r")["maps"][...].astype(np.float32)
-    poison = zarr.open_group(made.files.poison[1].parent, mode="r")
-    stored = zarr.open_group(made.files.poisoned_maps[1].parent, mode="r")["maps"][...].astype(np.float32)
+    clean = zarr.open_group(made.files.maps.parent, mode="r")[f"{made.place[-1]}/maps"][...].astype(np.float32)
+    poison = zarr.open_group(made.files.poison[design(6)].parent, mode="r")
+    stored = zarr.open_group(made.files.poisoned_maps[design(6)].parent, mode="r")["maps"][...].astype(np.float32)
     images = zarr.open_group(made.files.probe.parent, mode="r")["images"]
     shown = made.read("top-4-0")
     assert list(shown) == [str(unit) for unit in ATTACKED]
@@ -161,7 +178,54 @@ def test_the_cells_of_a_table_are_those_of_its_markdown(made):
 
 def test_catalogue(made):
     found = read_script((made.report / "page" / "catalogue.js").read_text())
-    assert found == {"layers": [made.place]}
+    assert found == {"layers": [dict(zip(("probe", "model", "layer"), made.place, strict=True))]}
+
+
+def write_toy(results, views, template=ROOT / "report"):
+    """A report of no units: its page."""
+    make_probe(results / "probe.zarr", {})
+    make_tables(results, True)
+    site = make_site(results, views, {"scenes": results / "probe.zarr"}, {"net": make_card(results, {})}, template)
+    write_site(site, results / "index.html", results / "page", results / "headline.txt")
+    return (results / "index.html").read_text()
+
+
+def test_a_run_that_has_only_another_view_gets_a_page(tmp_path):
+    shutil.copytree(ROOT / "report", tmp_path / "report")
+    for name, text in (
+        ("toys.html.jinja2", '<section id="toys" class="view"><p data-page="{{ page }}">{{ count }}</p></section>'),
+        ("toys.js", "toys();"),
+    ):
+        (tmp_path / "report" / "page" / name).write_text(text)
+
+    def write(folder):
+        (folder / "data.js").write_text("found();")
+        return {"count": "2 < 3"}
+
+    def tell(tables):
+        return [f"Toys: {len(read_csv(tables['labels']))} found."]
+
+    toys = View("toys", "Toys", "toys.html.jinja2", ("toys.js",), ("toys.js", "data.js"), tell, write)
+    text = write_toy(tmp_path / "results", [toys], tmp_path / "report")
+    page = Page(text)
+    assert "<li>Toys: 1 found.</li>" in text and '<p data-page="page">2 &lt; 3</p>' in text
+    assert [address for address in page.addresses if address.startswith("#")][1:] == [
+        "#overview",
+        "#figures",
+        "#tables",
+        "#toys",
+    ]
+    assert [address for address in page.addresses if address.endswith(".js")] == ["page/toys.js", "page/data.js"]
+    files = {path.name for path in (tmp_path / "results" / "page").iterdir()}
+    assert files == {"report.css", "toys.js", "data.js", "figures", "tables"}
+    assert (tmp_path / "results" / "headline.txt").read_text().startswith("Toys: 1 found.\n")
+    assert 'id="units"' not in text
+
+
+def test_a_run_without_a_view_has_its_tables_and_figures(tmp_path):
+    text = write_toy(tmp_path / "results", [])
+    assert 'id="table-labels"' in text and 'id="figure-figure_2a"' in text
+    assert "script" not in Page(text).tags and 'id="units"' not in text
 
 
 def test_several_layers(tmp_path):
@@ -207,7 +271,7 @@ def test_data_ends_no_script(tmp_path):
 
 def test_tables_for_readers_and_papers(tmp_path):
     table = pd.DataFrame({"a_b": ["x|y & 50%", "two\nlines"], "iou": [0.12345, np.nan]})
-    write_table(table, tmp_path / "t", note="a note")
+    write_table(table, [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")], note="a note")
     assert read_markdown((tmp_path / "t.md").read_text()) == (
         ["a_b", "iou"],
         [["x|y & 50%", "0.123"], ["two lines", "-"]],

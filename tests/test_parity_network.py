@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nemesis.dissection.dissect import Run, dissect_layer
-from nemesis.dissection.extract import ImageSource, extract_activations
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tally import compute_iou
 from nemesis.dissection.thresholds import layer_thresholds
@@ -21,13 +21,12 @@ LAYERS = {"blocks.10": "block10", "blocks.15": "block15"}
 def stores(camvid, tmp_path_factory):
     """{dtype: {layer: opened maps}} of the 48 photographs."""
     network = build_network("efficientnet_lite0", {"kind": "efficientnet_lite0"})
-    source = ImageSource(np.arange(camvid.probe.count), camvid.probe.names, camvid.probe.images)
     folder, opened = tmp_path_factory.mktemp("maps"), {}
     with LayerReader(network, LAYERS, "cpu") as reader:
         for dtype in ("float32", "float16"):
-            targets = {layer: folder / f"{layer}-{dtype}.zarr" for layer in LAYERS}
-            extract_activations(reader.read, source, targets, dtype, 16, "cpu")
-            opened[dtype] = {layer: open_maps(target) for layer, target in targets.items()}
+            store = folder / f"{dtype}.zarr"
+            extract_activations(reader.read, probe_images(camvid.probe), store, ExtractionSettings(16, dtype=dtype))
+            opened[dtype] = {layer: open_maps(store, layer) for layer in LAYERS}
     return opened
 
 

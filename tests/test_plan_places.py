@@ -140,5 +140,5 @@ def test_files_of_the_user_that_may_be_absent(tmp_path, there):
     if there:
         (folder / "index.csv").touch()
     found = plan(probes={**CONFIG["probes"], "mine": {"kind": "broden", "path": str(folder)}})
-    assert user_files.find_probe_index(found, "mine") == ([str(folder / "index.csv")] if there else [])
-    assert user_files.find_probe_index(found, "drawn") == ["results/probes/drawn/broden/index.csv"]
+    assert user_files.find_probe_index(found, "mine") == (str(folder / "index.csv") if there else [])
+    assert user_files.find_probe_index(found, "drawn") == "results/probes/drawn/broden/index.csv"

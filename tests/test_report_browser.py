@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from browsing import find_chromium, running_browser, watch
-from report_site import ATTACKED, HOSTILE, LABELS, LONG, make_report
+from report_site import ATTACKED, HOSTILE, LABELS, LONG, design, make_report
 
 pytestmark = pytest.mark.slow
 MANY = 2048
@@ -95,7 +95,7 @@ def test_a_unit_before_and_after(browser, report):
     assert numbers(watched) == list(ATTACKED)
     page.locator("#list button").first.click()
     page.wait_for_selector("#detail .pairs img")
-    table = pd.read_csv(report.files.designed[1], keep_default_na=False).set_index("unit").loc[ATTACKED[0]]
+    table = pd.read_csv(report.files.designed[design(6)], keep_default_na=False).set_index("unit").loc[ATTACKED[0]]
     named = page.locator("#detail dl").nth(1).locator("[data-name]")
     found = dict(named.evaluate_all("all => all.map(one => [one.dataset.name, one.dataset.value ?? one.textContent])"))
     assert float(found["IoU"]) == table["iou"] and float(found["PSNR (dB)"]) == table["psnr"]

@@ -18,7 +18,14 @@ from nemesis.errors import InputError
 from nemesis.files import write_csv
 from nemesis.scoring.bleu import corpus_bleu
 from nemesis.scoring.captioner import PERMUTATIONS, measure_captioner, read_held_out
-from nemesis.scoring.descriptions import read_descriptions, score_descriptions
+from nemesis.scoring.descriptions import (
+    SCORED,
+    join_scores,
+    read_descriptions,
+    read_scores,
+    score_descriptions,
+    split_scores,
+)
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 CLEAN = pd.DataFrame({"unit": [4, 1, 7], "description": ["A red car.", "a blue sky", ""], "score": [-1.0, -2.0, -3.0]})
@@ -121,9 +128,86 @@ def test_units_that_do_not_match(clean, corrupted, message):
 def test_attacks_are_on_few_units():
     attacked = noisy("a", "b", "c").assign(target_unit=-1)[:1]
     assert len(score_descriptions(CLEAN, attacked, WordScorer(), 0.5)) == 1
-    with pytest.raises(InputError, match="lacks unit 4"):
-        score_descriptions(CLEAN, attacked, WordScorer(), 0.5, complete=True)
-    assert len(score_descriptions(CLEAN, noisy("a", "b", "c")[:1], WordScorer(), 0.5, complete=False)) == 1
+
+
+# The table of all scores of a network on a probe.
+
+
+def score_all() -> dict:
+    """Scores of two layers on resampled, noisy and attacked probes, by (layer, corruption)."""
+    attacks = {
+        "count": [5, 9],
+        "control": 0,
+        "target_unit": [4, -1],
+        "unit": [1, 4],
+        "description": ["a red car", "NA"],
+    }
+    found = {
+        "null": noisy("a blue wheel", "7", "").drop(columns=["fraction", "seed"]).assign(replicate=[0, 0, 0]),
+        "noise/gaussian-0.05": noisy("", "a red car", "a wing", fraction=0.1 + 0.2),
+        "noise/none-0": noisy("a blue sky", "A red car.", ""),
+        "designed/pgd-0.5-targeted-exemplars": pd.DataFrame(attacks),
+        "designed/fgsm-1e-05-untargeted-exemplars": pd.DataFrame(attacks).assign(target_unit=-1),
+    }
+    return {
+        (layer, name): score_descriptions(CLEAN, rows, WordScorer(), 0.6)
+        for name, rows in found.items()
+        for layer in ("7", "conv-2")
+    }
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_table_of_scores_gives_every_part_back(tmp_path):
+    parts = score_all()
+    write_csv(join_scores(parts), tmp_path / "scores.csv")
+    table = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False, dtype=str)
+    assert list(table)[:8] == [
+        *("layer", "corruption", "replicate", "fraction", "seed", "count", "control", "target_unit")
+    ]
+    assert list(dict.fromkeys(zip(table["layer"], table["corruption"], strict=True))) == list(parts)
+    assert set(table["replicate"]) == {"", "0"} and set(table["target_unit"]) == {"", "4", "-1"}
+    assert set(table["manipulated"]) == {"True", "False"} and set(table["target_hit"]) == {"", "True", "False"}
+    split = split_scores(tmp_path / "scores.csv")
+    assert list(split) == list(parts)
+    for key, rows in parts.items():
+        assert list(split[key]) == list(rows)
+        for name in rows:
+            wanted = rows[name].astype(int) if rows[name].dtype == bool else rows[name]
+            pd.testing.assert_series_equal(split[key][name], wanted, check_dtype=False, check_exact=True)
+        assert split[key]["unit"].dtype.kind == "i" and split[key]["f1"].dtype.kind == "f"
+
+
+def test_scores_by_place_and_corruption(tmp_path):
+    write_csv(join_scores(score_all()), tmp_path / "scores.csv")
+    found = read_scores({("scenes", "vgg"): tmp_path / "scores.csv", ("photos", "vgg"): tmp_path / "scores.csv"})
+    assert len(found) == 20
+    for layer in ("7", "conv-2"):
+        place = ("scenes", "vgg", layer)
+        assert [key[3:] for key in found if key[:3] == place] == [
+            ("null",),
+            ("gaussian", 0.05),
+            ("none", 0),
+            ("pgd", 0.5, "targeted", "exemplars"),
+            ("fgsm", 1e-05, "untargeted", "exemplars"),
+        ]
+
+
+def test_nothing_that_was_scored(tmp_path):
+    write_csv(join_scores({}), tmp_path / "scores.csv")
+    assert split_scores(tmp_path / "scores.csv") == {}
+    empty = {key: rows.iloc[:0] for key, rows in score_all().items()}
+    write_csv(join_scores(empty), tmp_path / "scores.csv")
+    assert split_scores(tmp_path / "scores.csv") == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["noise", "noise/gaussian", "noise/gaussian-high", "designed/pgd-6", "null/1", "clean"]
+)
+def test_a_corruption_that_is_none(tmp_path, name):
+    rows = pd.DataFrame({"layer": "conv1", "corruption": [name], "replicate": 0} | dict.fromkeys(SCORED, 0))
+    write_csv(rows, tmp_path / "scores.csv")
+    with pytest.raises(InputError, match=rf"scores\.csv: '{name}' is no corruption; delete it"):
+        split_scores(tmp_path / "scores.csv")
 
 
 # Files of descriptions.
@@ -264,21 +348,34 @@ def calibrated(run_script, tmp_path):
     return files
 
 
+PLACE = ("scenes", "vgg", "conv1")
+
+
+def run_score(run_script, judge, clean, corrupted, output):
+    """score_milan with files by place."""
+    files = {"clean": list(clean.values()), "corrupted": list(corrupted.values())}
+    run_script("score_milan", judge | files, output, places={"clean": list(clean), "corrupted": list(corrupted)})
+
+
 def test_scripts_from_pairs_to_scores(run_script, calibrated, tmp_path):
-    layers, settings = ("conv1", "conv2"), ("null", "noise")
-    clean = [str(tmp_path / f"{layer}.csv") for layer in layers]
-    corrupted = [str(tmp_path / f"{setting}-{layer}.csv") for setting in settings for layer in layers]
-    for number, path in enumerate(clean):
-        write_csv(CLEAN.assign(unit=CLEAN["unit"] + number), path)
-    for number, path in enumerate(corrupted):
-        table = noisy("a blue sky", "a red car" if number < 2 else "a white bird", "")
-        write_csv(table.assign(unit=table["unit"] + number % 2), path)
-    output = {name: [f"{path}.{name}" for path in corrupted] for name in ("scores", "facts")}
-    run_script("score_milan", {**calibrated, "clean": clean, "corrupted": corrupted}, output)
-    tables = [pd.read_csv(path, keep_default_na=False) for path in output["scores"]]
-    assert [table["manipulated"].sum() for table in tables] == [0, 0, 1, 1]
-    assert [table["unit"].tolist() for table in tables[:2]] == [[1, 4, 7], [2, 5, 8]]
-    facts = json.loads(Path(output["facts"][3]).read_text())
+    clean, corrupted = {}, {}
+    for number, layer in enumerate(("conv1", "conv2")):
+        clean["scenes", "vgg", layer] = str(tmp_path / f"{layer}.csv")
+        write_csv(CLEAN.assign(unit=CLEAN["unit"] + number), tmp_path / f"{layer}.csv")
+    for corruption in ("null", "noise/gaussian-0.05"):
+        for number, place in enumerate(clean):
+            path = tmp_path / f"{corruption.replace('/', '-')}-{number}.csv"
+            table = noisy("a blue sky", "a red car" if corruption == "null" else "a white bird", "")
+            table = table.rename(columns={"seed": "replicate"}) if corruption == "null" else table
+            write_csv(table.assign(unit=table["unit"] + number), path)
+            corrupted[*place, corruption] = str(path)
+    output = {"scores": str(tmp_path / "scores.csv"), "facts": str(tmp_path / "scores.json")}
+    run_score(run_script, calibrated, clean, corrupted, output)
+    tables = split_scores(output["scores"])
+    assert [key for *_, layer, corruption in corrupted for key in [(layer, corruption)]] == list(tables)
+    assert [table["manipulated"].sum() for table in tables.values()] == [0, 0, 1, 1]
+    assert [table["unit"].tolist() for table in tables.values()] == 2 * [[1, 4, 7], [2, 5, 8]]
+    facts = json.loads(Path(output["facts"]).read_text())
     assert facts == json.loads(Path(calibrated["threshold"]).read_text())
     assert facts["scorer"]["hash"].startswith("all-MiniLM-L6-v2_L6_idf")
     assert facts["n_same"] + facts["n_different"] == 500
@@ -304,20 +401,20 @@ def test_script_with_a_given_threshold(run_script, tmp_path):
     assert (found["threshold"], found["n_same"], found["scorer"]) == (0.642, 0, None)
     write_csv(CLEAN, tmp_path / "clean.csv")
     write_csv(noisy("a sky", "a wing", ""), tmp_path / "noise.csv")
-    inputs = {**files, "clean": [str(tmp_path / "clean.csv")], "corrupted": [str(tmp_path / "noise.csv")]}
-    output = {"scores": [str(tmp_path / "scores.csv")], "facts": [str(tmp_path / "facts.json")]}
-    run_script("score_milan", inputs, output)
-    assert len(pd.read_csv(output["scores"][0])) == 3
+    clean, corrupted = {PLACE: str(tmp_path / "clean.csv")}, {(*PLACE, "noise/gaussian-1"): str(tmp_path / "noise.csv")}
+    output = {"scores": str(tmp_path / "scores.csv"), "facts": str(tmp_path / "facts.json")}
+    run_score(run_script, files, clean, corrupted, output)
+    assert len(pd.read_csv(output["scores"])) == 3
     assert json.loads((tmp_path / "facts.json").read_text())["scorer"]["model_sha256"]
 
 
 def test_scripts_end_in_one_line(run_script, calibrated, tmp_path, capsys):
     write_csv(CLEAN[:1], tmp_path / "clean.csv")
     write_csv(noisy("a", "b", "c"), tmp_path / "noise.csv")
-    inputs = {**calibrated, "clean": [str(tmp_path / "clean.csv")], "corrupted": [str(tmp_path / "noise.csv")]}
-    output = {"scores": [str(tmp_path / "scores.csv")], "facts": [str(tmp_path / "facts.json")]}
+    clean, corrupted = {PLACE: str(tmp_path / "clean.csv")}, {(*PLACE, "noise/gaussian-1"): str(tmp_path / "noise.csv")}
+    output = {"scores": str(tmp_path / "scores.csv"), "facts": str(tmp_path / "facts.json")}
     with pytest.raises(SystemExit):
-        run_script("score_milan", inputs, output)
+        run_score(run_script, calibrated, clean, corrupted, output)
     line = f"nemesis: {tmp_path / 'clean.csv'}: lacks unit 1, which is a unit of {tmp_path / 'noise.csv'}; "
     assert capsys.readouterr().err == line + "delete both files and run again\n"
     assert not (tmp_path / "scores.csv").exists()

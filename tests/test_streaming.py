@@ -10,22 +10,23 @@ import pytest
 import zarr
 from designed_layer import LAYER, tiny_network
 
-from nemesis.corruption.noise import draw_seed
-from nemesis.corruption.noisy import draw_noisy
-from nemesis.corruption.relabel import dissect_noisy
+from nemesis.corruption.mixed import NoisyMaps
+from nemesis.corruption.noisy import compare_noisy, dissect_noisy, draw_noisy, find_noisy_tops
 from nemesis.dissection import stored
 from nemesis.dissection.again import Recipe, Rerun, rerun_probe
-from nemesis.dissection.extract import ImageSource, extract_activations
-from nemesis.dissection.layers import write_dissection
+from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
+from nemesis.dissection.layers import dissect_clean, write_dissection
 from nemesis.dissection.stored import StreamedMaps, open_maps
 from nemesis.dissection.thresholds import write_thresholds
 from nemesis.dissection.tops import find_tops
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader
+from nemesis.perturb.noise import draw_seed
 
 pytestmark = pytest.mark.arithmetic
 
 SETTINGS = {"quantile": 0.05, "threshold": "exact", "iou": "published", "min_iou": 0.04, "null_replicates": 3}
+SETTINGS["seed"] = 7
 NOISE = {"seed": 5, "fraction": 0.75, "storage": "lossless"}
 DRAWS, FRACTIONS = (0, 3), (0.25, 0.75)
 
@@ -39,11 +40,9 @@ def recipe_of(batch: int) -> Recipe:
 def extract(probe, path, batch, limit, source=None, dtype="float16"):
     """Store the maps of a probe, or those of its corrupted images, which are not counted."""
     counted = source is None
-    source = source or ImageSource(np.arange(probe.count), probe.names, probe.images)
+    settings = ExtractionSettings(batch, dtype=dtype, max_store_gb=limit, counted=counted)
     with LayerReader(tiny_network(), [LAYER], "cpu", pad_to=batch) as reader:
-        extract_activations(
-            reader.read, source, {LAYER: path}, dtype, batch, "cpu", max_store_gb=limit, counted=counted
-        )
+        extract_activations(reader.read, source or probe_images(probe), path, settings)
 
 
 def open_noisy(probe, out, batch: int, limit) -> dict:
@@ -52,7 +51,7 @@ def open_noisy(probe, out, batch: int, limit) -> dict:
     for draw in DRAWS:
         extract(probe, out / f"{draw}.zarr", batch, limit, draw_noisy(probe, "gaussian", 0.3, NOISE, draw))
         again = Rerun(recipe_of(batch), draw_noisy(probe, "gaussian", 0.3, NOISE, draw), probe.size)
-        noisy[draw, draw_seed(NOISE["seed"], draw)] = open_maps(out / f"{draw}.zarr", again)
+        noisy[draw, draw_seed(NOISE["seed"], draw)] = open_maps(out / f"{draw}.zarr", LAYER, again)
     return noisy
 
 
@@ -60,15 +59,16 @@ def dissect_all(tiny, out, batch: int, limit) -> dict:
     """Every result of the clean probe and of noise: bytes by name."""
     probe, concepts = tiny.probe, tiny.concepts
     extract(probe, out / "maps.zarr", batch, limit)
-    write_thresholds(out / "maps.zarr", out / "thresholds.csv", SETTINGS["quantile"], SETTINGS["threshold"])
-    outputs = {name: out / f"{name}.csv" for name in ("dissection", "null_churn")} | {"tally": out / "tally.zarr/z"}
-    files = (out / "maps.zarr", out / "thresholds.csv")
-    write_dissection(*files, probe, concepts, SETTINGS, 7, outputs, recipe_of(batch))
-    clean = open_maps(out / "maps.zarr", rerun_probe(recipe_of(batch), probe))
+    write_thresholds(out / "maps.zarr", LAYER, out / "thresholds.csv", SETTINGS["quantile"], SETTINGS["threshold"])
+    outputs = {name: out / f"{name}.csv" for name in ("dissection", "null_churn")} | {"tally": out / "tally.zarr"}
+    clean = open_maps(out / "maps.zarr", LAYER, rerun_probe(recipe_of(batch), probe))
+    thresholds = pd.read_csv(out / "thresholds.csv")["threshold"].to_numpy()
+    write_dissection(dissect_clean(clean, thresholds, probe, concepts, SETTINGS), concepts, outputs, SETTINGS)
     labels = pd.read_csv(out / "dissection.csv", keep_default_na=False)
-    noisy = open_noisy(probe, out, batch, limit)
-    table, tops = dissect_noisy(clean, noisy, labels, probe, concepts, "cpu", SETTINGS, FRACTIONS, [0, 2, 3])
-    table.to_csv(out / "noise.csv")
+    noisy = NoisyMaps(clean, open_noisy(probe, out, batch, limit), FRACTIONS)
+    runs = dissect_noisy(noisy, probe, concepts, "cpu", SETTINGS)
+    tops = find_noisy_tops(runs, [0, 2, 3])
+    compare_noisy(runs, labels, [0, 2, 3]).to_csv(out / "noise.csv")
     tally = zarr.open_group(out / "tally.zarr", mode="r")
     found = {path.name: path.read_bytes() for path in out.glob("*.csv")}
     found |= {f"tops of {name}": getattr(tops, name).tobytes() for name in ("ids", "threshold", "maps")}
@@ -81,7 +81,7 @@ def test_a_streamed_layer_gives_the_same_bytes(tiny, tmp_path, batch):
     for name, limit in (("stored", None), ("streamed", 0)):
         (tmp_path / name).mkdir()
         found[name] = dissect_all(tiny, tmp_path / name, batch, limit)
-        assert len(list((tmp_path / name).glob("*.zarr/maps"))) == (3 if name == "stored" else 0)
+        assert len(list((tmp_path / name).glob("*.zarr/*/maps"))) == (3 if name == "stored" else 0)
     assert found["streamed"] == found["stored"]
     assert {"thresholds.csv", "dissection.csv", "null_churn.csv", "noise.csv", "intersection"} <= set(found["stored"])
     table = pd.read_csv(tmp_path / "streamed/noise.csv")
@@ -94,7 +94,7 @@ def both(tiny, tmp_path):
     extract(tiny.probe, tmp_path / "stored.zarr", 5, None)
     extract(tiny.probe, tmp_path / "streamed.zarr", 5, 0)
     again = rerun_probe(recipe_of(5), tiny.probe)
-    return open_maps(tmp_path / "stored.zarr"), open_maps(tmp_path / "streamed.zarr", again)
+    return open_maps(tmp_path / "stored.zarr", LAYER), open_maps(tmp_path / "streamed.zarr", LAYER, again)
 
 
 def test_any_part_of_a_streamed_layer_is_that_of_the_stored_one(both):
@@ -129,14 +129,14 @@ def test_a_block_is_made_once_while_it_is_needed(both):
 def test_pictures_of_a_streamed_layer_need_no_network(both, tmp_path):
     stored_maps, _ = both
     found, expected = (
-        find_tops(maps, [0, 3], np.zeros(5)) for maps in (open_maps(tmp_path / "streamed.zarr"), stored_maps)
+        find_tops(maps, [0, 3], np.zeros(5)) for maps in (open_maps(tmp_path / "streamed.zarr", LAYER), stored_maps)
     )
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.maps, expected.maps)
 
 
 def test_other_maps_of_a_streamed_layer_need_a_network(both, tmp_path):
-    alone = open_maps(tmp_path / "streamed.zarr")
+    alone = open_maps(tmp_path / "streamed.zarr", LAYER)
     with pytest.raises(InputError, match=f"layer {LAYER}: its maps are not stored .dissection.max_store_gb"):
         alone.read(slice(0, 1))
     weakest = int(np.argmin(both[0].max[0]))
@@ -150,8 +150,8 @@ def test_a_layer_is_streamed_above_the_limit_only(tiny, tmp_path, caplog):
         extract(tiny.probe, tmp_path / "at.zarr", 5, size)
         assert "streamed" not in caplog.text
         extract(tiny.probe, tmp_path / "above.zarr", 5, 0.999 * size)
-    assert isinstance(open_maps(tmp_path / "above.zarr"), StreamedMaps)
-    assert not isinstance(open_maps(tmp_path / "at.zarr"), StreamedMaps)
+    assert isinstance(open_maps(tmp_path / "above.zarr", LAYER), StreamedMaps)
+    assert not isinstance(open_maps(tmp_path / "at.zarr", LAYER), StreamedMaps)
     assert f"layer {LAYER}: 1.2e-05 GB of maps are not stored (dissection.max_store_gb 1.1988e-05)" in caplog.text
 
 

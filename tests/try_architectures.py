@@ -11,15 +11,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.dissection.dissect import load_concepts
-from nemesis.dissection.extract import ImageSource, extract_layers
-from nemesis.dissection.layers import write_dissection
-from nemesis.dissection.thresholds import write_thresholds
+from nemesis.dissection.extract import ExtractionSettings, extract_layers, probe_images
+from nemesis.dissection.layers import dissect_clean
+from nemesis.dissection.stored import open_maps
+from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
 from nemesis.models.card import prepare_weights
 from nemesis.models.network import LayerReader
@@ -36,7 +36,7 @@ ARCHITECTURES = (
     "wide_resnet50_2",
 )  # fmt: skip
 SETTINGS = {"quantile": 0.005, "threshold": "exact", "iou": "published", "min_iou": 0.04, "null_replicates": 0}
-PARAMS = {"dtype": "float32", "batch": 4, "device": "cpu", "max_store_gb": None, "shard": 0, "shards": 1}
+SETTINGS |= {"seed": 0}
 HEADER = "| arch | image | layers | layer | units x h x w | axes | labelled | attacked | s | said |"
 
 
@@ -75,19 +75,13 @@ def try_architecture(arch: str, folder: Path, probe, concepts) -> list[list]:
     found = pd.read_json(card, typ="series")["layers"]
     chosen = choose_layers(found)
     names = [layer["name"] for layer in chosen]
-    stores = {name: folder / name / "activations.zarr" for name in names}
-    source = ImageSource(np.arange(probe.count), probe.names, probe.images)
-    params = PARAMS | {"spec": spec, "layers": names}
-    extract_layers(arch, params, weights, probe, source, stores.values())
-    network = build_network(arch, spec, weights)
+    network, store = build_network(arch, spec, weights), folder / "activations.zarr"
+    extract_layers(network, names, probe_images(probe), store, ExtractionSettings(4, dtype="float32"))
     rows = []
-    for layer, (name, store) in zip(chosen, stores.items(), strict=True):
-        place = store.parent
-        write_thresholds(store, place / "thresholds.csv", SETTINGS["quantile"], SETTINGS["threshold"])
-        outputs = {"dissection": place / "dissection.csv", "null_churn": place / "churn.csv"}
-        outputs["tally"] = place / "tally.zarr" / "zarr.json"
-        write_dissection(store, place / "thresholds.csv", probe, concepts, SETTINGS, 0, outputs)
-        iou = pd.read_csv(outputs["dissection"])["iou"]
+    for layer, name in zip(chosen, names, strict=True):
+        maps = open_maps(store, name)
+        thresholds = layer_thresholds(maps, SETTINGS["quantile"], SETTINGS["threshold"]).threshold
+        iou = dissect_clean(maps, thresholds, probe, concepts, SETTINGS).table["iou"]
         attacked = attack_unit(network, name, probe) if layer is chosen[-1] else ""
         shape = " x ".join(map(str, layer["shape"]))
         rows.append(

@@ -9,6 +9,8 @@ import contextlib
 import itertools
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from zarr.codecs import ZstdCodec
 
 from nemesis import __version__
 from nemesis.errors import InputError
-from nemesis.files import atomic_directory, sha256_file
+from nemesis.files import atomic_directory, atomic_file, sha256_file
 
 LEVEL = -1  # of zstd: maps and photographs hardly shrink at any level, and this one is two to four times as fast as 1
 CHUNK_BYTES = 2**20
@@ -26,22 +28,53 @@ MAX_BLOCK = 128
 TAKEN_CHUNKS = 32  # consecutive chunks that `take` reads at once
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a store was made from: a hash of the settings, and the input files."""
+
+    config_hash: str = ""
+    inputs: Sequence = ()
+
+
+UNKNOWN = Origin()
+
+
+def store_folder(path) -> Path:
+    """The folder of a store, which may be named by the zarr.json in it."""
+    path = Path(path)
+    return path.parent if path.name == "zarr.json" else path
+
+
 @contextlib.contextmanager
 def write_store(path, config_hash: str = "", inputs=(), **attrs):
-    """Yield a new zarr group that becomes `path` when the block ends well.
+    """Yield a new zarr group that becomes `path`, a folder or the zarr.json in it, when the block ends well.
 
     `inputs` are files whose names and sha256 are recorded in `created_from`.
     """
-    with atomic_directory(path) as partial:
+    created_from = {str(name): sha256_file(name) for name in inputs}
+    with write_group(path, config_hash=config_hash, created_from=created_from, **attrs) as group:
+        yield group
+
+
+@contextlib.contextmanager
+def write_group(path, **attrs):
+    """Yield a new zarr group with these attributes that becomes `path` when the block ends well.
+
+    `path` is the store's folder, or the zarr.json in it.
+    """
+    with atomic_directory(store_folder(path)) as partial:
         group = zarr.open_group(partial, mode="w", zarr_format=3)
-        group.attrs.update(
-            nemesis_version=__version__,
-            config_hash=config_hash,
-            created_from={str(name): sha256_file(name) for name in inputs},
-            **attrs,
-        )
+        group.attrs.update(nemesis_version=__version__, **attrs)
         yield group
         group.attrs["arrays"] = sorted(group.array_keys())
+
+
+def write_root(path, **attrs):
+    """Make the folder `path`, which holds groups, a zarr group with these attributes; nothing in it is touched."""
+    held: dict = {}
+    zarr.create_group(held, zarr_format=3, attributes={"nemesis_version": __version__, **attrs})
+    with atomic_file(Path(path) / "zarr.json") as partial:
+        partial.write_bytes(held["zarr.json"].to_bytes())
 
 
 def add_array(group, name: str, shape, dtype, dims, units: str, chunks=None, shards=None):
@@ -72,27 +105,51 @@ def block_size(bytes_per_image: int, count: int) -> int:
     return max(1, min(MAX_BLOCK, count, SHARD_BYTES // max(1, bytes_per_image)))
 
 
-def open_store(path, whole: bool = True):
-    """Open a store for reading.
+def open_store(path, whole: bool = True, layer: str = ""):
+    """Open a store, named by its folder or the zarr.json in it, or the group of one layer inside of it, for reading.
 
     Raises InputError when it, one of its arrays or (if `whole`) a chunk of one is missing.
     """
-    path = Path(path)
+    path = store_folder(path)
+    group, arrays = _open_group(path)
+    if layer:
+        if layer not in list_groups(path):
+            raise InputError(_describe_layers(path, layer))
+        group, arrays = _open_group(path, layer)
+    for name in group.attrs.get("arrays", ()):
+        if name not in arrays:
+            raise InputError(f"{path}: lacks array '{_join(layer, name)}'; {_remedy(path)}")
+    for name, array in arrays.items() if whole else ():
+        for key in _chunk_keys(array):
+            if not (path / layer / name / key).is_file():
+                raise InputError(f"{path}: array '{_join(layer, name)}' lacks chunk {key}; {_remedy(path)}")
+    return group
+
+
+def _open_group(path: Path, name: str = ""):
+    """A store, or a group inside of it, and its arrays by name."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Object at .snakemake_timestamp")
             group = zarr.open_group(path, mode="r", zarr_format=3)
-            arrays = dict(group.arrays())
+            group = group[name] if name else group
+            return group, dict(group.arrays())
     except Exception as error:
         raise InputError(f"{path}: not a readable zarr store ({error}); {_remedy(path)}") from error
-    for name in group.attrs.get("arrays", ()):
-        if name not in arrays:
-            raise InputError(f"{path}: lacks array '{name}'; {_remedy(path)}")
-    for name, array in arrays.items() if whole else ():
-        for key in _chunk_keys(array):
-            if not (path / name / key).is_file():
-                raise InputError(f"{path}: array '{name}' lacks chunk {key}; {_remedy(path)}")
-    return group
+
+
+def list_groups(path) -> list[str]:
+    """Names of the groups in a store's folder, sorted; the folder need not be a store yet."""
+    return sorted(file.parent.name for file in Path(path).glob("[!.]*/zarr.json"))
+
+
+def _describe_layers(path: Path, layer: str) -> str:
+    names = ", ".join(list_groups(path)) or "none"
+    return f"{path}: has no layer {layer}, only {names}; delete {path / 'zarr.json'} and run again"
+
+
+def _join(layer: str, name: str) -> str:
+    return f"{layer}/{name}" if layer else name
 
 
 def read(array, *selection) -> np.ndarray:
@@ -102,7 +159,7 @@ def read(array, *selection) -> np.ndarray:
     except (RuntimeError, ValueError, OSError, FileNotFoundError) as error:
         store = Path(str(array.store_path.store.root))
         reason = " ".join(str(error).split())
-        raise InputError(f"{store}: array '{array.basename}' is damaged ({reason}); {_remedy(store)}") from error
+        raise InputError(f"{store}: array '{array.path}' is damaged ({reason}); {_remedy(store)}") from error
 
 
 def take(array, numbers) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nemesis.devices import PROCESSOR, choose_batch, choose_device
-from nemesis.dissection.extract import ImageSource
+from nemesis.dissection.extract import ImageSource, probe_images
 from nemesis.dissection.stored import StreamedMaps
 from nemesis.models.network import LayerReader, Network
 from nemesis.models.registry import build_network
@@ -75,4 +75,4 @@ def counting_device(maps, recipe: Recipe | None) -> torch.device:
 
 def rerun_probe(recipe: Recipe, probe) -> Rerun:
     """The clean probe's maps."""
-    return Rerun(recipe, ImageSource(np.arange(probe.count), probe.names, probe.images), probe.size)
+    return Rerun(recipe, probe_images(probe), probe.size)

@@ -71,7 +71,7 @@ def _find_from(maps: np.ndarray, lowest: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _choose_cuts(patterns: np.ndarray, quantile: float) -> np.ndarray:
     """Key above which at most TAIL * quantile of the counted values lie, (U,); -1 where that is all of them."""
-    counts = ascending(patterns, True).cumsum(axis=1)
+    counts = ascending(patterns, True).cumsum(axis=1, dtype=np.int64)
     if TAIL * quantile >= 1:
         return np.full(len(counts), -1)
     # Bins are keys: both are in the order of the values.

@@ -16,6 +16,7 @@ import numpy as np
 BINS = 65536
 SIGN = 0x8000
 PIECE = 2**22  # values counted at once; more would be copied to 64 bits whole
+HELD_BYTES = 2**26  # of maps that wait to be counted
 # Bit patterns of 16-bit floats (or of the upper halves of 32-bit ones) in ascending order of value.
 ORDER = np.concatenate([np.arange(BINS - 1, SIGN - 1, -1), np.arange(SIGN)]).astype(np.uint16)
 LEVEL_PUBLISHED = np.float32(994 / 999)  # what the published code reads for quantile 0.005
@@ -34,16 +35,52 @@ class Thresholds:
 Chunks = Callable[[], Iterator[tuple[np.ndarray, int]]]
 
 
+def counting_dtype(values: int) -> np.dtype:
+    """The smallest unsigned integers that hold counts of so many values."""
+    return np.min_scalar_type(int(values))
+
+
+class PatternCounts:
+    """Counts of the values of U units, `counts` (U, 65536), a bin a bit pattern, of float16 maps that come in parts.
+
+    `values` is how many values a unit has in the end. Maps wait until a unit has as many values as there are bins, or
+    for HELD_BYTES: a pass over the bins of a few values would take longer than to count them. In memory: 256 KiB a
+    unit (128 KiB below 65,536 values, 512 KiB from 2^32 on) and the maps that wait.
+    """
+
+    def __init__(self, units: int, values: int):
+        self.counts = np.zeros((units, BINS), counting_dtype(values))
+        self._held: list[np.ndarray] = []
+
+    def add(self, maps: np.ndarray):
+        """Count maps (U, B, h, w), now or later; they must not change any more."""
+        self._held.append(maps)
+        waiting = sum(part.size for part in self._held)
+        if waiting >= BINS * len(maps) or 2 * waiting >= HELD_BYTES:
+            self.finish()
+
+    def finish(self) -> np.ndarray:
+        """Count what waits; all counts."""
+        if self._held:
+            parts, self._held = self._held, []
+            units = zip(*parts, strict=True)
+            add_counts(self.counts, (np.concatenate([part.ravel() for part in unit]) for unit in units))
+        return self.counts
+
+
 def add_counts(patterns: np.ndarray, maps: np.ndarray, weight: int = 1, prefix: np.ndarray | None = None):
     """Add `weight` times the values of each unit to `patterns` (U, 65536), a bin a bit pattern.
 
-    `maps` is (U, ...) float16, or float32: then the upper 16 bits are counted, or, where
+    `maps` has U arrays of float16, or float32: then the upper 16 bits are counted, or, where
     `prefix` (U,) is given, the lower 16 bits of the values whose upper bits equal it.
     """
     for unit, values in enumerate(maps):
-        for piece in np.array_split(values.reshape(-1), -(-values.size // PIECE) or 1):
-            found = np.bincount(_patterns_of(piece, None if prefix is None else prefix[unit]), minlength=BINS)
-            patterns[unit] += found if weight == 1 else weight * found
+        flat = values.reshape(-1)
+        for start in range(0, len(flat), PIECE):
+            piece = flat[start : start + PIECE]
+            found = np.bincount(_patterns_of(piece, None if prefix is None else prefix[unit]))
+            row = patterns[unit, : len(found)]
+            np.add(row, found if weight == 1 else weight * found, out=row, casting="unsafe")
 
 
 def _patterns_of(values: np.ndarray, prefix) -> np.ndarray:
@@ -78,12 +115,12 @@ def thresholds_from_counts(
     patterns: np.ndarray, dtype, quantile: float = 0.005, rule: str = "exact", chunks: Chunks | None = None
 ) -> Thresholds:
     """Thresholds from counts of bit patterns (U, 65536); float32 also needs the maps, for the lower 16 bits."""
-    counts = ascending(patterns, np.dtype(dtype) == np.float16)
+    counts = _Ascending(ascending(patterns, np.dtype(dtype) == np.float16))
     if np.dtype(dtype) == np.float16:
         select = partial(_select_float16, counts)
     else:
         select = partial(_select_float32, chunks, counts)
-    return thresholds_from_ranks(counts.sum(axis=1), select, quantile, rule)
+    return thresholds_from_ranks(counts.below[:, -1], select, quantile, rule)
 
 
 def thresholds_from_ranks(total: np.ndarray, select: Callable, quantile: float, rule: str) -> Thresholds:
@@ -124,42 +161,49 @@ def _interpolate(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np
     return np.where(weight >= 0.5, above - step * (1 - weight), value)
 
 
-def _select_float16(counts: np.ndarray, ranks: np.ndarray):
-    """Value at each 0-based rank, and how many values are at most that value."""
-    bins, at_most, _ = _bin_of(counts, ranks)
-    return ORDER[bins].view(np.float16).astype(np.float64), at_most
-
-
-def _select_float32(chunks: Chunks, counts: np.ndarray, ranks: np.ndarray):
-    bins, _, before = _bin_of(counts, ranks)
-    upper = ORDER[bins]  # (U,) uint16 bit patterns
-    lower = count_activations(chunks, len(counts), upper)
-    negative = upper >= SIGN
-    lower[negative] = lower[negative, ::-1]  # more negative first
-    low, at_most, _ = _bin_of(lower, ranks - before)
-    low = np.where(negative, BINS - 1 - low, low)
-    values = ((upper.astype(np.uint32) << np.uint32(16)) | low.astype(np.uint32)).view(np.float32)
-    return values.astype(np.float64), before + at_most
-
-
 def ascending(patterns: np.ndarray, merge_zeros: bool) -> np.ndarray:
     """Counts of bit patterns (U, 65536) in ascending order of value; -0 counts as +0 where asked."""
-    counts = patterns[:, ORDER]
+    counts = np.concatenate([patterns[:, : SIGN - 1 : -1], patterns[:, :SIGN]], axis=1)  # as ORDER has it
     if merge_zeros:
         counts[:, SIGN] += counts[:, SIGN - 1]
         counts[:, SIGN - 1] = 0
     return counts
 
 
-def _bin_of(counts: np.ndarray, ranks: np.ndarray):
-    """Bin of the value at each 0-based rank, and the counts up to and including it, and before it."""
-    coarse = counts.reshape(len(counts), 256, -1).sum(axis=2).cumsum(axis=1)  # (U, 256)
-    bins, at_most, before = (np.empty(len(counts), np.int64) for _ in range(3))
-    for unit, rank in enumerate(ranks):
-        group = int(np.searchsorted(coarse[unit], rank, side="right"))
-        start = coarse[unit, group - 1] if group else 0
-        fine = start + counts[unit, 256 * group : 256 * (group + 1)].cumsum()
-        index = int(np.searchsorted(fine, rank, side="right"))
-        bins[unit], at_most[unit] = 256 * group + index, fine[index]
-        before[unit] = at_most[unit] - counts[unit, bins[unit]]
-    return bins, at_most, before
+class _Ascending:
+    """Counts (U, 65536) of values in ascending order, and how many lie up to the end of each 256 bins, (U, 256)."""
+
+    def __init__(self, counts: np.ndarray):
+        self.counts = counts
+        self.below = counts.reshape(len(counts), 256, -1).sum(axis=2, dtype=np.int64).cumsum(axis=1)
+
+    def find(self, ranks: np.ndarray):
+        """Bin of the value at each 0-based rank, and the counts up to and including it, and before it, (U,) each."""
+        bins, at_most, before = (np.empty(len(self.counts), np.int64) for _ in range(3))
+        for unit, rank in enumerate(ranks):
+            group = int(np.searchsorted(self.below[unit], rank, side="right"))
+            start = self.below[unit, group - 1] if group else 0
+            inside = self.counts[unit, 256 * group : 256 * (group + 1)]
+            fine = start + inside.cumsum(dtype=np.int64)
+            index = int(np.searchsorted(fine, rank, side="right"))
+            bins[unit], at_most[unit] = 256 * group + index, fine[index]
+            before[unit] = fine[index] - int(inside[index])
+        return bins, at_most, before
+
+
+def _select_float16(counts: _Ascending, ranks: np.ndarray):
+    """Value at each 0-based rank, and how many values are at most that value."""
+    bins, at_most, _ = counts.find(ranks)
+    return ORDER[bins].view(np.float16).astype(np.float64), at_most
+
+
+def _select_float32(chunks: Chunks, counts: _Ascending, ranks: np.ndarray):
+    bins, _, before = counts.find(ranks)
+    upper = ORDER[bins]  # (U,) uint16 bit patterns
+    lower = count_activations(chunks, len(bins), upper)
+    negative = upper >= SIGN
+    lower[negative] = lower[negative, ::-1]  # more negative first
+    low, at_most, _ = _Ascending(lower).find(ranks - before)
+    low = np.where(negative, BINS - 1 - low, low)
+    values = ((upper.astype(np.uint32) << np.uint32(16)) | low.astype(np.uint32)).view(np.float32)
+    return values.astype(np.float64), before + at_most

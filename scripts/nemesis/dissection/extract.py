@@ -9,24 +9,25 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nemesis.devices import choose_batch, choose_device, is_out_of_memory
-from nemesis.dissection.sinks import CountSink, MapSink, save_images, save_record
+from nemesis.devices import is_out_of_memory
+from nemesis.dissection.counts import BINS, counting_dtype
+from nemesis.dissection.sinks import CountSink, MapSink, clear_store, complete_store, save_images, save_record
 from nemesis.errors import InputError
-from nemesis.files import sha256_json
+from nemesis.files import sha256_file
 from nemesis.memory import return_memory
 from nemesis.models.network import LayerReader, Network, resolve_layers
-from nemesis.models.registry import build_network
 from nemesis.progress import Progress
-from nemesis.stores import blocks, write_store
+from nemesis.stores import blocks, write_group
 
 FLOAT16_MAX = 65504.0
-UNSEEN = ("code", "shard", "shards")  # params that leave no trace in the result
 GB = 1e9  # bytes
+COUNT_BYTES = 2**32  # of counts of stored layers; those of more than 16,384 units are not counted
 LARGE = 2**23  # bytes of a block whose buffers would leave ever more free memory behind
 
 
@@ -65,29 +66,51 @@ def take_shard(source: ImageSource, shard: int, shards: int) -> ImageSource:
     return ImageSource(source.numbers[first:last], source.names[first:last], load, record, first, count)
 
 
-def extract_layers(
-    model: str, params: dict, weights, probe, source: ImageSource, maps_paths, inputs=(), counted: bool = True
-):
-    """Store the maps of `source` for every layer of a config's model.
+def probe_images(probe) -> ImageSource:
+    """All images of a probe."""
+    return ImageSource(np.arange(probe.count), probe.names, probe.images)
 
-    `params` has the config's `spec` (of the model), `layers`, `dtype`, `batch`, `device` and
-    `max_store_gb`, and which of `shards` parts of the source this is (`shard`); `maps_paths` are the
-    layers' activations.zarr, or the zarr.json inside.
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """How maps are made and stored.
+
+    batch: images in a forward pass. device: where it runs. dtype: of the stored maps, float16 or float32.
+    max_store_gb: a layer whose maps of the whole source are larger (1e9 bytes) is streamed (see sinks.CountSink);
+    None: none is. counted: values are counted while they are stored, which float16 allows. config_hash, inputs, code:
+    recorded as what the maps were made from: a hash of settings, the names of files, a hash of the program.
     """
-    source = take_shard(source, int(params["shard"]), params["shards"])
-    device = choose_device(params["device"])
-    batch = choose_batch(params["batch"], probe.size, device)
-    stores = [Path(str(path).removesuffix("/zarr.json")) for path in maps_paths]
-    targets = dict(zip(params["layers"], stores, strict=True))
-    network = build_network(model, params["spec"], Path(weights))
-    if counted:
-        _name_repeated(network, params["layers"])
-    config_hash = sha256_json({key: value for key, value in params.items() if key not in UNSEEN})
-    options = {"max_store_gb": params["max_store_gb"], "counted": counted}
-    with LayerReader(network, params["layers"], device, pad_to=batch) as reader:
-        extract_activations(
-            reader.read, source, targets, params["dtype"], batch, device, config_hash, inputs, **options
-        )
+
+    batch: int
+    device: torch.device | str = "cpu"
+    dtype: str = "float16"
+    max_store_gb: float | None = None
+    counted: bool = True
+    config_hash: str = ""
+    inputs: tuple = ()
+    code: str = ""
+
+    @cached_property
+    def origin(self) -> dict:
+        """Attributes of what is made so."""
+        created_from = {str(name): sha256_file(name) for name in self.inputs}
+        return {"config_hash": self.config_hash, "created_from": created_from, "code": self.code}
+
+
+def extract_layers(network: Network, layers, source: ImageSource, store, settings: ExtractionSettings):
+    """Store the maps of a network's layers on `source` in one pass; see `extract_activations`.
+
+    Layers that the store has already, made from the same (with a `config_hash`, to tell), are left as they are,
+    unless it has all of `layers`: then they are made again. Other layers stay if they were made from the same.
+    """
+    kept = clear_store(store, settings.origin)
+    missing = [layer for layer in layers if layer not in kept] or list(layers)
+    if len(missing) < len(layers):
+        logging.info("%s: has all but %s", store, ", ".join(missing))
+    if settings.counted:
+        _name_repeated(network, missing)
+    with LayerReader(network, missing, settings.device, pad_to=settings.batch) as reader:
+        extract_activations(reader.read, source, store, settings)
 
 
 def _name_repeated(network: Network, layers):
@@ -102,35 +125,22 @@ def _name_repeated(network: Network, layers):
             )  # fmt: skip
 
 
-def extract_activations(
-    run: Callable,
-    source: ImageSource,
-    targets: dict,
-    dtype: str,
-    batch: int,
-    device,
-    config_hash="",
-    inputs=(),
-    max_store_gb: float | None = None,
-    counted: bool = True,
-):
-    """Store the activation maps of every layer in `targets` {layer: path of activations.zarr}.
+def extract_activations(run: Callable, source: ImageSource, store, settings: ExtractionSettings):
+    """Store the maps that `run` gives for `source`, a group a layer, in the folder `store`.
 
-    `run(images)` returns {layer: (B, U, h, w)}. Maps are stored as `dtype` (float16 or float32). A layer
-    whose maps of the whole source are larger than `max_store_gb` (1e9 bytes) is streamed: only maxima and,
-    if `counted`, counts are stored (see sinks.CountSink). A shard's store holds the blocks of its images
-    alone, at their places among all; `gather_activations` joins them.
+    `run(images)` returns {layer: (B, U, h, w)}. Of a streamed layer only maxima, counts and the maps of each unit's
+    strongest images are stored. A shard's store holds the blocks of its images alone, at their places among all;
+    `gather_activations` joins them. A layer that the store has already is replaced.
     Raises InputError that names layer, unit and image when an activation is not finite or does
     not fit in `dtype`. Out of memory on the device halves the batch, with one warning.
     """
-    count = len(source.numbers)
-    progress = Progress("extract", count)
-    with contextlib.ExitStack() as stack:
+    progress = Progress("extract", len(source.numbers))
+    with complete_store(store, settings.origin), contextlib.ExitStack() as stack:
         writing = ThreadPoolExecutor(1)
-        open_writer = _WriterFactory(stack, writing, source, targets, dtype, config_hash, inputs, max_store_gb, counted)
+        open_writer = _WriterFactory(stack, writing, source, Path(store), settings)
         writers: dict[str, _LayerWriter] = {}
         try:
-            for outputs in _run_batches(run, source, batch, device):
+            for outputs in _run_batches(run, source, settings.batch, settings.device):
                 for layer, maps in outputs.items():
                     if layer not in writers:
                         writers[layer] = open_writer(layer, maps)
@@ -176,34 +186,41 @@ class _WriterFactory:
     stack: contextlib.ExitStack
     pool: ThreadPoolExecutor
     source: ImageSource
-    targets: dict
-    dtype: str
-    config_hash: str
-    inputs: tuple
-    max_store_gb: float | None
-    counted: bool
+    store: Path
+    settings: ExtractionSettings
+    room: int = COUNT_BYTES  # left for counts
 
     def __call__(self, layer: str, maps: torch.Tensor) -> "_LayerWriter":
         shape = (maps.shape[1], self.source.of, *maps.shape[2:])  # (U, N, h, w)
-        streamed = self._is_streamed(layer, shape)
-        attrs = {"layer": layer} | ({"streamed": True, "shape": shape, "dtype": self.dtype} if streamed else {})
-        group = self.stack.enter_context(write_store(self.targets[layer], self.config_hash, self.inputs, **attrs))
+        dtype, streamed = self.settings.dtype, self._is_streamed(layer, shape)
+        attrs = {"layer": layer} | ({"streamed": True, "shape": shape, "dtype": dtype} if streamed else {})
+        group = self.stack.enter_context(write_group(self.store / layer, **self.settings.origin, **attrs))
         save_images(group, self.source.numbers)
-        sink = CountSink(group, shape, self.dtype, self.counted) if streamed else MapSink(group, shape, self.dtype)
-        return _LayerWriter(sink, layer, shape, self.dtype, self.source, self.pool)
+        sink = (CountSink if streamed else MapSink)(group, shape, dtype, self._is_counted(layer, shape, streamed))
+        return _LayerWriter(sink, layer, shape, dtype, self.source, self.pool)
 
     def _is_streamed(self, layer: str, shape) -> bool:
-        size = float(np.prod(shape, dtype=float)) * np.dtype(self.dtype).itemsize / GB
-        if self.max_store_gb is None or size <= self.max_store_gb:
+        size = float(np.prod(shape, dtype=float)) * np.dtype(self.settings.dtype).itemsize / GB
+        if self.settings.max_store_gb is None or size <= self.settings.max_store_gb:
             return False
-        limit = f"dissection.max_store_gb {self.max_store_gb:g}"
-        if self.dtype != "float16":
+        limit = f"dissection.max_store_gb {self.settings.max_store_gb:g}"
+        if self.settings.dtype != "float16":
             raise InputError(
                 f"layer {layer}: {size:.3g} GB of maps are above {limit}, and only float16 maps can be streamed;"
                 " set dissection.dtype: float16, or max_store_gb higher"
             )
         logging.info("layer %s: %.3g GB of maps are not stored (%s): it is streamed", layer, size, limit)
         return True
+
+    def _is_counted(self, layer: str, shape, streamed: bool) -> bool:
+        """A streamed layer has to be counted, another one while there is room for it."""
+        if not self.settings.counted or self.settings.dtype != "float16":
+            return False
+        units, count, height, width = shape
+        self.room -= units * BINS * counting_dtype(count * height * width).itemsize
+        if self.room < 0 and not streamed:
+            logging.info("layer %s: its values are not counted; %.3g GB are full of counts", layer, COUNT_BYTES / GB)
+        return streamed or self.room >= 0
 
 
 class _LayerWriter:

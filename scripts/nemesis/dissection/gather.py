@@ -8,43 +8,71 @@ from pathlib import Path
 
 import numpy as np
 
-from nemesis.dissection.sinks import MapSink, Strongest, add_max, keep_strongest, save_counts, save_images, save_record
+from nemesis.dissection.sinks import (
+    MapSink,
+    Strongest,
+    add_max,
+    clear_store,
+    complete_store,
+    keep_strongest,
+    save_counts,
+    save_images,
+    save_record,
+    save_tops,
+)
 from nemesis.dissection.stored import KNOWN
 from nemesis.errors import InputError
-from nemesis.stores import block_size, blocks, open_store, read, write_store
+from nemesis.stores import block_size, blocks, list_groups, open_store, read, write_group
 
-OWN = ("nemesis_version", "config_hash", "arrays")  # attributes that the new store sets itself
+OWN = ("nemesis_version", "arrays")  # attributes that the new store sets itself
 
 
-def gather_activations(shards: list, path):
-    """Join the stores of consecutive shards of images; files of whole blocks are linked, not written again."""
-    parts = [open_store(shard, whole=False) for shard in shards]
+def gather_activations(shards, store):
+    """Join the stores of consecutive shards of images, layer by layer, into a store.
+
+    Files of whole blocks are linked, not written again. Other layers that the store has stay if they fit.
+    """
+    origin = _copied(open_store(shards[0]))
+    clear_store(store, origin)
+    with complete_store(store, origin):
+        for layer in list_groups(shards[0]):
+            _join_layer([open_store(shard, whole=False, layer=layer) for shard in shards], Path(store) / layer)
+
+
+def _copied(group) -> dict:
+    return {name: value for name, value in group.attrs.items() if name not in OWN}
+
+
+def _join_layer(parts: list, path: Path):
+    """Join the groups of a layer."""
     numbers = [read(part["image"]) for part in parts]
     edges = list(itertools.accumulate(map(len, numbers), initial=0))
-    attrs = {name: value for name, value in parts[0].attrs.items() if name not in OWN}
     record = [name for name in parts[0] if name not in KNOWN]
-    with write_store(path, parts[0].attrs["config_hash"]) as group:
-        group.attrs.update(attrs)
+    with write_group(path, **_copied(parts[0])) as group:
         save_images(group, np.concatenate(numbers))
-        if attrs.get("streamed"):
-            _join_counts(group, parts, edges, attrs)
+        if group.attrs.get("streamed"):
+            _join_streamed(group, parts, edges)
         else:
-            sink = MapSink(group, parts[0]["maps"].shape, str(parts[0]["maps"].dtype))
+            sink = MapSink(group, parts[0]["maps"].shape, str(parts[0]["maps"].dtype), counted=False)
             _join_blocks(sink.maps, "maps", parts, edges)
             _join_blocks(sink.max, "max", parts, edges)
+        if "counts" in parts[0]:
+            counts = read(parts[0]["counts"])
+            for part in parts[1:]:
+                counts += read(part["counts"])
+            save_counts(group, counts)
         save_record(group, {name: np.concatenate([read(part[name]) for part in parts]) for name in record})
 
 
-def _join_counts(group, parts, edges, attrs):
+def _join_streamed(group, parts, edges):
     """What is kept of a streamed layer."""
-    units, count, height, width = attrs["shape"]
-    block = block_size(units * height * width * np.dtype(attrs["dtype"]).itemsize, count)
-    _join_blocks(add_max(group, attrs["shape"], attrs["dtype"], block), "max", parts, edges)
-    counts = sum(read(part["counts"]) for part in parts) if "counts" in parts[0] else None
+    (units, count, height, width), dtype = group.attrs["shape"], group.attrs["dtype"]
+    block = block_size(units * height * width * np.dtype(dtype).itemsize, count)
+    _join_blocks(add_max(group, group.attrs["shape"], dtype, block), "max", parts, edges)
     tops = _read_strongest(parts[0])
     for part in parts[1:]:
         tops = keep_strongest(tops, _read_strongest(part))
-    save_counts(group, counts, tops)
+    save_tops(group, tops)
 
 
 def _read_strongest(part) -> Strongest:

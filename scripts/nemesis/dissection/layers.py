@@ -1,41 +1,60 @@
-"""The artifacts of a layer's clean dissection, from store to CSV."""
+"""The clean dissection of a layer, with its null churn."""
 
 import logging
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+import torch
 
-from nemesis.dissection.again import Recipe, counting_device, rerun_probe
-from nemesis.dissection.dissect import Run, dissect_layer, save_tally
+from nemesis.devices import PROCESSOR
+from nemesis.dissection.dissect import Concepts, Run, dissect_layer, save_tally
 from nemesis.dissection.resample import resample_runs, tabulate_churn
-from nemesis.dissection.stored import open_maps
+from nemesis.dissection.stored import MapSource
+from nemesis.dissection.tally import Tally
 from nemesis.files import sha256_json, write_csv
+from nemesis.probes.probe import Probe
 
 
-def write_dissection(
-    maps_path,
-    thresholds_path,
-    probe,
-    concepts,
-    settings: dict,
-    seed: int,
-    outputs: dict,
-    recipe: Recipe | None = None,
-):
-    """Write a layer's dissection.csv, tally.zarr and null_churn.csv; `recipe` runs the network of a streamed layer.
+@dataclass(frozen=True)
+class Dissection:
+    """A layer on the clean probe: counts, IoU of every unit and concept (U, C), the label table, the null churn.
 
-    Masks are counted where the maps are: on the processor, or on the device that makes a streamed layer's.
-    `outputs` maps `dissection`, `tally` (the zarr.json inside the store) and `null_churn` to paths.
+    A row of `table` is a unit, one of `churn` a (replicate, unit); see tabulate_labels and tabulate_churn.
     """
-    maps = open_maps(maps_path, rerun_probe(recipe, probe) if recipe else None)
-    device = counting_device(maps, recipe)
-    thresholds = pd.read_csv(thresholds_path)["threshold"].to_numpy()
-    runs = [Run(maps, thresholds), *resample_runs(maps, probe.count, settings, seed)]
+
+    tally: Tally
+    iou: np.ndarray
+    table: pd.DataFrame
+    churn: pd.DataFrame
+
+
+def dissect_clean(
+    maps: MapSource,
+    thresholds: np.ndarray,
+    probe: Probe,
+    concepts: Concepts,
+    settings: dict,
+    device: torch.device = PROCESSOR,
+) -> Dissection:
+    """Dissect a layer above the thresholds (U,) of its units, and again on resampled images.
+
+    `settings` has what the config's `dissection` has (quantile, threshold, iou, min_iou, null_replicates), and `seed`.
+    Masks are counted on `device`, best where the maps are: on the processor, or where a streamed layer's network runs.
+    """
+    runs = [Run(maps, thresholds), *resample_runs(maps, probe.count, settings, settings["seed"])]
     (tally, iou, table), *replicates = dissect_layer(runs, probe, concepts, device, settings["iou"])
-    churn = tabulate_churn([found for _, _, found in replicates], table)
-    inputs = (Path(maps_path) / "zarr.json", thresholds_path)
-    save_tally(outputs["tally"].parent, tally, iou, concepts, sha256_json(settings), inputs)
-    write_csv(churn, outputs["null_churn"])
-    write_csv(table, outputs["dissection"])
     labelled = int((table["iou"] >= settings["min_iou"]).sum())
     logging.info("%d of %d units have a label", labelled, len(table))
+    return Dissection(tally, iou, table, tabulate_churn([found for _, _, found in replicates], table))
+
+
+def write_dissection(found: Dissection, concepts: Concepts, outputs: dict, settings: dict, inputs=()):
+    """Write a layer's dissection.csv, tally.zarr and null_churn.csv.
+
+    `outputs` maps `dissection`, `tally` (a folder) and `null_churn` to paths; `settings` and the files `inputs` are
+    recorded in the tally.
+    """
+    save_tally(outputs["tally"], found.tally, found.iou, concepts, sha256_json(settings), inputs)
+    write_csv(found.churn, outputs["null_churn"])
+    write_csv(found.table, outputs["dissection"])

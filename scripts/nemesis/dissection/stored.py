@@ -44,12 +44,16 @@ def weigh_stores(runs: list[list[tuple[MapSource, np.ndarray]]]) -> list[tuple[M
 
 @dataclass(frozen=True)
 class StoredMaps(MapSource):
-    """An opened activations.zarr: `maps` (U, P, h, w), `max` (U, P), `image` (P,)."""
+    """A layer of an opened activations.zarr: `maps` (U, P, h, w), `max` (U, P), `image` (P,).
+
+    `counts` (U, 65536) are those of its float16 values, a bin a bit pattern; None where they were not counted.
+    """
 
     maps: object
     max: object
     image: np.ndarray
     record: dict[str, np.ndarray] = field(default_factory=dict)
+    counts: object = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -95,7 +99,7 @@ Again = Callable[[str, int, int], np.ndarray]  # (layer, start, stop) -> maps (U
 
 @dataclass(frozen=True)
 class StreamedMaps(MapSource):
-    """An opened activations.zarr of a layer whose maps were too large to store: the network gives them again.
+    """A layer of an opened activations.zarr whose maps were too large to store: the network gives them again.
 
     A map source with the interface of StoredMaps; `again` makes the maps of consecutive images, bit for bit
     those that were counted, `block` images at a time, of which the last HELD are remembered. `counts`
@@ -177,18 +181,17 @@ def pick_maps(source, units: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def open_maps(path, again: Again | None = None) -> StoredMaps | StreamedMaps:
-    """Open an activations.zarr; raises InputError when it is missing or lacks a chunk.
+def open_maps(store, layer: str, again: Again | None = None) -> StoredMaps | StreamedMaps:
+    """Open a layer of an activations.zarr; raises InputError when it is missing or lacks a chunk.
 
     `again` runs the network again, should the layer be streamed; without it, reading such maps raises InputError.
     """
-    store = open_store(path)
-    record = {name: read(array) for name, array in store.arrays() if name not in KNOWN}
-    image = read(store["image"])
-    if not store.attrs.get("streamed"):
-        return StoredMaps(store["maps"], store["max"], image, record)
-    shape, dtype = tuple(store.attrs["shape"]), np.dtype(store.attrs["dtype"])
-    tops = (read(store["top_image"]).astype(np.int64), store["top_maps"])
+    group = open_store(store, layer=layer)
+    record = {name: read(array) for name, array in group.arrays() if name not in KNOWN}
+    image, counts = read(group["image"]), group.get("counts")
+    if not group.attrs.get("streamed"):
+        return StoredMaps(group["maps"], group["max"], image, record, counts)
+    shape, dtype = tuple(group.attrs["shape"]), np.dtype(group.attrs["dtype"])
+    tops = (read(group["top_image"]).astype(np.int64), group["top_maps"])
     block = getattr(again, "batch", 1)
-    layer = store.attrs["layer"]
-    return StreamedMaps(layer, shape, dtype, store["max"], store.get("counts"), tops, image, record, again, block)
+    return StreamedMaps(layer, shape, dtype, group["max"], counts, tops, image, record, again, block)

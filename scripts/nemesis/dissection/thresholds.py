@@ -1,4 +1,4 @@
-"""Activation thresholds of a whole layer, from its stored maps.
+"""Activation thresholds of a whole layer, from counts of its values or from its maps.
 
 A *map source* has `shape` (U, N, h, w), `dtype`, `units`, `count`, `block`, `unit_chunk`,
 `read(images, units)` and `sources(weights)`; it is the clean store, whether stored or streamed, or
@@ -17,22 +17,26 @@ from nemesis.dissection.tails import collect_tail
 from nemesis.files import write_csv
 from nemesis.stores import blocks, read
 
+COUNTED_UNITS = 64  # units whose counts are in memory at once, at most 512 KiB each
 
-def write_thresholds(maps_path, csv_path, quantile: float, rule: str):
-    """Write thresholds.csv: unit, threshold, n_values, exceeding_fraction, dead."""
-    maps = open_maps(maps_path)
-    if isinstance(maps, StreamedMaps):
-        found = thresholds_from_counts(read(maps.counts), maps.dtype, quantile, rule)
-    else:
-        found = layer_thresholds(maps, quantile, rule)
-    table = pd.DataFrame(vars(found))
+
+def write_thresholds(store, layer: str, csv_path, quantile: float, rule: str):
+    """Write a layer's thresholds.csv: unit, threshold, n_values, exceeding_fraction, dead."""
+    table = pd.DataFrame(vars(layer_thresholds(open_maps(store, layer), quantile, rule)))
     table.insert(0, "unit", range(len(table)))
     logging.info("%d units, %d dead", len(table), table["dead"].sum())
     write_csv(table, csv_path)
 
 
 def layer_thresholds(maps, quantile: float, rule: str) -> Thresholds:
-    """Thresholds of every unit of a map source; one group of units is held at a time."""
+    """Thresholds of every unit of a map source, a group of units at a time.
+
+    They come from the counts that the source has (see StoredMaps), or else from all of its maps.
+    """
+    counts = getattr(maps, "counts", None)
+    if counts is not None:
+        groups = [slice(*group) for group in blocks(maps.units, COUNTED_UNITS)]
+        return _join([thresholds_from_counts(read(counts, units), maps.dtype, quantile, rule) for units in groups])
     groups = [slice(*group) for group in blocks(maps.units, maps.unit_chunk)]
     return _join([_count_values(maps.sources(), units, quantile, rule) for units in groups])
 

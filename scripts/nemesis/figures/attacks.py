@@ -1,76 +1,72 @@
-"""Read the CSV files of the designed stage."""
+"""The files of the designed corruption, by what each is about."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nemesis.dissection.tables import TEXT
+from nemesis.figures.style import PAIR
+from nemesis.figures.tables import PLACE
 
 DESIGN = ["method", "eps", "mode", "masks"]
+
+Place = tuple[str, str, str]
+Files = Mapping[tuple, str]
 
 
 @dataclass(frozen=True)
 class Attacks:
-    """What was attacked and how it was looked at, from the config.
+    """What was attacked and how it was looked at.
 
-    `experiments` are {probe, model, layers}, only the attacked layers. `designs` are {method, eps, mode,
-    masks, name}; `compared` and `watched` are those whose storage.csv and collateral.csv exist, `bisected`
-    {method, masks} those with a minimum epsilon, tried up to `highest`.
+    `null_churn` has null_churn.csv by place, (probe, model, layer). By design, (*place, method, eps, mode, masks):
+    `dissection` and `budget` of all, `storage` and `collateral` of those that were looked at. `minimum` has the
+    minimum epsilon, tried up to `highest`, by (*place, method, masks). Units count from a clean IoU of `min_iou` on.
     """
 
-    experiments: list[dict]
-    designs: list[dict]
+    null_churn: Mapping[Place, str]
+    dissection: Files
     min_iou: float
     seed: int
-    budgets: list[float] = field(default_factory=list)
-    storages: list[str] = field(default_factory=list)
-    compared: list[dict] = field(default_factory=list)
-    watched: list[dict] = field(default_factory=list)
-    bisected: list[dict] = field(default_factory=list)
+    budget: Files = field(default_factory=dict)
+    storage: Files = field(default_factory=dict)
+    collateral: Files = field(default_factory=dict)
+    minimum: Files = field(default_factory=dict)
+    budgets: Sequence[float] = ()
+    storages: Sequence[str] = ()
     highest: int = 0
-    root: str | Path = "results"
 
-    def places(self) -> list[dict]:
-        """{probe, model, layer} of every attacked layer."""
-        return [place for _, places in self.groups() for place in places]
-
-    def groups(self) -> list[tuple[dict, list[dict]]]:
-        """{probe, model}, each with the places of its layers."""
-        groups = []
-        for experiment in self.experiments:
-            pair = {name: experiment[name] for name in ("probe", "model")}
-            groups.append((pair, [pair | {"layer": layer} for layer in experiment["layers"]]))
-        return groups
-
-    def folder(self, place: dict) -> Path:
-        """The folder of a layer's results."""
-        return Path(self.root, place["probe"], place["model"], place["layer"])
-
-    def read(self, place: dict, design: dict, name: str) -> pd.DataFrame:
-        """A CSV file of a design, its attacked units with a label only (where the file tells)."""
-        rows = read_rows(self.folder(place) / "designed" / design["name"] / name)
+    def read(self, path) -> pd.DataFrame:
+        """One of the CSV files: its attacked units with a label only (where the file tells)."""
+        rows = read_outcomes(path)
         return rows[rows["clean_iou"] >= self.min_iou] if "clean_iou" in rows else rows
 
-    def read_minimum(self, place: dict, setting: dict) -> pd.DataFrame:
-        """The minimum epsilon of a layer's units with a label."""
-        name = f"minimum_epsilon-{setting['method']}-{setting['masks']}.csv"
-        rows = read_rows(self.folder(place) / "designed" / name)
-        return rows[rows["clean_iou"] >= self.min_iou]
+    def read_churn(self) -> dict[Place, pd.DataFrame]:
+        """The null churn of every attacked layer."""
+        return {place: read_outcomes(path) for place, path in self.null_churn.items()}
 
 
-def read_rows(path) -> pd.DataFrame:
-    """Read a CSV file of the designed stage: text as text, all else as numbers (true is 1, nothing NaN)."""
+def read_outcomes(path) -> pd.DataFrame:
+    """Read a CSV file of what a corruption did: text as text, all else as numbers (true is 1, nothing NaN)."""
     rows = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT, str))
     for name in rows.columns.difference(TEXT):
         rows[name] = rows[name].replace("", np.nan).astype(float)
     return rows
 
 
-def describe(design: dict) -> dict:
-    """A design's columns in a table."""
-    return {name: design[name] for name in DESIGN}
+def name_design(key: tuple) -> dict:
+    """The columns of a design in a table: (probe, model, layer, method, eps, mode, masks) by name."""
+    return dict(zip([*PLACE, *DESIGN], key, strict=True))
+
+
+def group_layers(files: Files) -> dict[tuple, dict[Place, str]]:
+    """The layers of each network together: {(probe, model, *setting): {place: file}}, network by network."""
+    pairs = list(dict.fromkeys(key[: len(PAIR)] for key in files))
+    found: dict[tuple, dict[Place, str]] = {}
+    for key, path in sorted(files.items(), key=lambda item: pairs.index(item[0][: len(PAIR)])):
+        found.setdefault((*key[: len(PAIR)], *key[len(PLACE) :]), {})[key[: len(PLACE)]] = path
+    return found
 
 
 def choose_setting(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from nemesis.dissection.edges import find_edge
 from nemesis.errors import InputError
-from nemesis.figures.unit import DIMMED, POISONED
+from nemesis.figures.style import DIMMED, POISONED
 from nemesis.milan.exemplar_store import open_exemplars
 from nemesis.milan.exemplars import Exemplars
 

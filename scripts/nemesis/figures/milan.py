@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 
 from nemesis.figures.escape import to_legend_text
 from nemesis.figures.milan_tables import explain_threshold
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import (
+from nemesis.figures.style import (
     CHURN,
     PAIR,
+    STYLE,
     draw_line,
     finish,
     label_layers,
@@ -33,7 +33,7 @@ MANIPULATED = {"marker": "D", "markersize": 6.5, "markeredgecolor": "black", "li
 
 @style.context(STYLE)
 def plot_scores_by_layer(table: pd.DataFrame):
-    """Figure 2a for MILAN: share manipulated, and mean F1-BERT, over layers; a line a std."""
+    """Figure 2a for MILAN: share manipulated, and mean F1-BERT, over layers; one line per std."""
     if table.empty:
         return write_message("nothing to draw: no noise")
     kind, fraction = table["kind"].iloc[0], table["fraction"].max()
@@ -53,7 +53,7 @@ def plot_scores_by_layer(table: pd.DataFrame):
 
 @style.context(STYLE)
 def plot_scores_by_fraction(table: pd.DataFrame):
-    """Figure 2b for MILAN: the same over the share of corrupted images, at the largest std; a line a layer."""
+    """Figure 2b for MILAN: the same over the share of corrupted images, at the largest std; one line per layer."""
     if table.empty:
         return write_message("nothing to draw: no noise")
     kind, std = table["kind"].iloc[0], table["std"].max()
@@ -108,13 +108,13 @@ def _choose_method(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _place_layers(part: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
-    """A row of each layer, and the layers' places on the axis."""
+    """One row per layer, and the layers' places on the axis."""
     layers = part.drop_duplicates("layer")
     return layers, {layer: place for place, layer in enumerate(layers["layer"])}
 
 
 def _lay_out(table: pd.DataFrame):
-    """A column a (probe, model): shares above, means below."""
+    """One column per (probe, model): shares above, means below."""
     pairs = list(table.groupby(PAIR, sort=False))
     figure, grid = make_grid(2, len(pairs), 2.2, head=1.5)
     return figure, grid, pairs
@@ -151,7 +151,7 @@ def _finish(figure, grid, table: pd.DataFrame, title: str, x_label: str):
     threshold, means = table["threshold"].iloc[0], [name for name in table if name.endswith("f1_low")]
     for axes in grid[1]:
         axes.axhline(threshold, color="0.25", linewidth=0.9, linestyle=(0, (1, 1.5)), label="threshold")
-    finish(figure, grid, f"{title};\n{INTERVALS}", "", x_label, name_threshold(figure, table), columns=3)
+    finish(grid, f"{title};\n{INTERVALS}", "", x_label, name_threshold(figure, table), columns=3)
     lowest = min(threshold, table[means].min(axis=None)) if means else threshold
     for axes in grid[1]:
         low = math.floor(10 * lowest - 0.5) / 10
@@ -170,8 +170,9 @@ def name_threshold(figure, table: pd.DataFrame) -> str:
 
 @style.context(STYLE)
 def plot_accuracy(table: pd.DataFrame):
-    """Figure 5: what the network says of the probe over the number of poisoned images; a line a unit, a row an eps.
+    """Figure 5: what the network says of the probe over the number of poisoned images.
 
+    One line per unit, one row of panels per eps.
     Accuracy where every probe has the network's classes, else the share of images of which it says the
     same as of the clean ones. Points where the description was manipulated are filled.
     """
@@ -197,7 +198,7 @@ def plot_accuracy(table: pd.DataFrame):
     ]
     images = table["n_images"].iloc[0]
     footnote = name_threshold(figure, table)
-    finish(figure, grid, title, names[measure], f"poisoned images (of {images:.0f})", footnote, shared=False)
+    finish(grid, title, names[measure], f"poisoned images (of {images:.0f})", footnote)
     figure.suptitle("")
     look = {"fontsize": 7.5, "title": title, "title_fontsize": 9, "loc": "outside upper center"}
     figure.legend(handles=handles, ncols=2, **look)
@@ -209,7 +210,7 @@ def plot_accuracy(table: pd.DataFrame):
 
 
 def _draw_units(axes, part: pd.DataFrame, measure: str):
-    """A line a unit, from the clean probe on."""
+    """One line per unit, from the clean probe on."""
     units = list(part.sort_values("count").groupby("unit"))
     for index, (unit, line) in enumerate(units):
         start = line["clean_accuracy"].iloc[0] if measure == "accuracy" else 1.0

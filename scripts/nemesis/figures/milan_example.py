@@ -1,6 +1,7 @@
 """Figure 3's right half: one unit's exemplars and description before and after a corruption."""
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,10 @@ from matplotlib.figure import Figure
 
 from nemesis.figures.escape import one_line
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
-from nemesis.figures.milan_tables import describe_setting, last_counts, number_steps, read_scores
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import write_message
+from nemesis.figures.milan_tables import describe_setting, last_counts, name_setting, number_steps
+from nemesis.figures.style import STYLE, write_message
 from nemesis.figures.tables import PLACE
-from nemesis.scoring.milan import describe_threshold, read_threshold
+from nemesis.scoring.milan import describe_threshold, threshold_columns
 from nemesis.stores import open_store, read
 
 EXEMPLARS = 8
@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """A unit (a line of scores.csv with its setting) and how it is described, row by row."""
+    """A unit (its row of scores, with its place and setting) and how it is described, row by row."""
 
     score: pd.Series
     rows: list[Row]
@@ -44,38 +44,46 @@ class Example:
     threshold: dict
 
 
-def gather_change(files, candidates: list[dict]) -> Example | None:
-    """Choose a unit among the candidates' scores and read what is shown of it; None where nothing was scored.
+@dataclass(frozen=True)
+class ShownFiles:
+    """The exemplars.zarr (their zarr.json) of units: clean ones by place, corrupted ones by noise or by design.
 
-    `files` has the lists clean and corrupted (exemplars), scores, null and poison (empty, or as long as
-    the others), one a candidate, and threshold. A candidate is a place with its setting: kind and std, or
-    method, eps and mode.
+    `poison` has the poison.zarr of every design; it is empty for noise.
     """
+
+    clean: Mapping[tuple, str]
+    corrupted: Mapping[tuple, str]
+    poison: Mapping[tuple, str]
+
+
+def gather_change(scores: Mapping[tuple, pd.DataFrame], files: ShownFiles, threshold) -> Example | None:
+    """Choose a unit among all corruptions of `files` and read what is shown of it; None where nothing was scored.
+
+    `scores` are those that `read_scores` gives, `threshold` is the threshold's file.
+    """
+    candidates = [key for key in files.corrupted if key in scores]
     parts = []
-    for index, (path, candidate) in enumerate(zip(files.scores, candidates, strict=True)):
-        rows = read_scores(path)
-        null = read_scores(files.null[index]) if files.null else rows.iloc[:0]
-        parts.append(mark_unsure(rows.assign(**candidate, candidate=index), null))
-    scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    if scores.empty:
+    for index, key in enumerate(candidates):
+        rows = scores[key].assign(**name_setting(key), candidate=index)
+        parts.append(mark_unsure(rows, scores.get((*key[: len(PLACE)], "null"))))
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if found.empty:
         return None
-    score = choose_change(scores)
-    index, attacked = int(score["candidate"]), scores[scores["control"] == 0]
-    part = attacked[attacked["candidate"] == index]
-    poison = read_poisoned(files.poison[index], score) if files.poison else frozenset()
-    rows = show_rows(score, files.clean[index], files.corrupted[index], scores, poison)
-    return Example(score, rows, int(part["manipulated"].sum()), len(part), read_threshold(files.threshold))
+    score = choose_change(found)
+    attacked = found[(found["candidate"] == score["candidate"]) & (found["control"] == 0)]
+    rows = show_rows(score, files, candidates[int(score["candidate"])], found)
+    return Example(score, rows, int(attacked["manipulated"].sum()), len(attacked), threshold_columns(threshold))
 
 
-def mark_unsure(rows: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
-    """The largest fraction or number of images of one file, with `unsure`: manipulated by the null or noise, too."""
+def mark_unsure(rows: pd.DataFrame, null: pd.DataFrame | None) -> pd.DataFrame:
+    """The rows with the largest fraction or number of images; `unsure`: the null or noise manipulates the unit, too."""
     if "count" in rows:
         rows = last_counts(number_steps(rows))
         noisy = rows.loc[(rows["control"] == 1) & (rows["manipulated"] == 1), "unit"]
     else:
         rows = rows[(rows["fraction"] == rows["fraction"].max()) & (rows["seed"] == rows["seed"].min())]
         rows, noisy = rows.assign(control=0), []
-    churned = null.loc[null["manipulated"] == 1, "unit"]
+    churned = [] if null is None else null.loc[null["manipulated"] == 1, "unit"]
     return rows.assign(unsure=rows["unit"].isin([*churned, *noisy]))
 
 
@@ -89,9 +97,11 @@ def choose_change(scores: pd.DataFrame) -> pd.Series:
     return order.iloc[0]
 
 
-def show_rows(score: pd.Series, clean_path, path, scores: pd.DataFrame, poisoned: frozenset) -> list[Row]:
+def show_rows(score: pd.Series, files: ShownFiles, key: tuple, scores: pd.DataFrame) -> list[Row]:
     """Clean exemplars, those under noise of the same size (where that was tried), and those after the corruption."""
-    unit, clean, corrupted = int(score["unit"]), open_file(clean_path), open_file(path)
+    unit = int(score["unit"])
+    clean, corrupted = open_file(files.clean[key[: len(PLACE)]]), open_file(files.corrupted[key])
+    poisoned = read_poisoned(files.poison[key], score) if files.poison else frozenset()
     rows = [Row(f"clean: {quote(score['clean'])}", cut_strip(clean, find_row(clean, unit, {}), EXEMPLARS), frozenset())]
     same = (scores["candidate"] == score["candidate"]) & (scores["unit"] == unit) & (scores["control"] == 1)
     for _, line in [*scores[same][:1].iterrows(), (0, score)]:
@@ -118,7 +128,7 @@ def quote(text: str) -> str:
 
 @style.context(STYLE)
 def plot_change(example: Example | None):
-    """Draw the example: a strip of exemplars a row, its description above."""
+    """Draw the example: one strip of exemplars per row, its description above."""
     if example is None:
         return write_message("nothing to draw: no description was scored")
     _, height = strip_shape(EXEMPLARS, WIDTH)

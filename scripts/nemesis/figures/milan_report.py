@@ -1,5 +1,6 @@
 """The tables and figures about MILAN's descriptions by name, and the summary of them."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from nemesis.figures.milan_tables import (
     table_1,
     table_3,
     table_4,
-    write_scores,
+    write_milan_table,
 )
-from nemesis.figures.noise import save_figure
+from nemesis.figures.style import save_figure
 from nemesis.figures.tables import PLACE, format_share
 from nemesis.scoring.milan import describe_threshold, name_mean, name_share
+
+Files = Mapping[str, Mapping[str, Path]]
 
 # Name of a table: how it is made from the scores, or from which table it is chosen.
 MAKERS = {"table_1": table_1, "table_3": table_3, "table_4": table_4, "figure_5": figure_5}
@@ -37,20 +40,22 @@ PLOTS = {
 }
 
 
-def write_milan_report(scores: MilanScores, tables, figures, folder="results") -> str:
-    """Write the named tables and figures (each with its table) below `folder`; returns the summary as text."""
+def write_milan_report(scores: MilanScores, tables: Files, figures: Files) -> str:
+    """Write tables and figures (each with its table); returns the summary as text.
+
+    Their files are by name and ending: .csv, .md and .tex of a table, .svg and .png of a figure.
+    """
     made = {name: MAKERS[name](scores) for name in {CHOSEN.get(name, (name,))[0] for name in tables}}
     made |= {name: choose(made[source]) for name, (source, choose) in CHOSEN.items() if name in tables}
-    for name in tables:
-        write_scores(made[name], Path(folder, "tables", name))
-    for name in figures:
-        paths = (Path(folder, "figures", f"{name}.{ending}") for ending in ("svg", "png"))
-        save_figure(PLOTS[name](made[name]), *paths)
+    for name, files in tables.items():
+        write_milan_table(made[name], files.values())
+    for name, files in figures.items():
+        save_figure(PLOTS[name](made[name]), *files.values())
     return summarise_milan(made.get("table_1"), made.get("table_3"), scores.threshold)
 
 
 def summarise_milan(noise: pd.DataFrame | None, designed: pd.DataFrame | None, threshold: dict) -> str:
-    """The demo's end: a line a layer, of Table 1 and of Table 3 at the largest eps and number of images."""
+    """The demo's end: one line per layer, of Table 1 and of Table 3 at the largest eps and number of images."""
     text = f"MILAN: descriptions with an F1-BERT of at most {describe_threshold(threshold)} count as manipulated.\n\n"
     if noise is not None and len(noise):
         part = select_noise(noise, "layer")
@@ -70,7 +75,7 @@ def summarise_milan(noise: pd.DataFrame | None, designed: pd.DataFrame | None, t
 
 
 def _show_lines(table: pd.DataFrame, shares: dict, means: dict) -> str:
-    """A line a layer: shares, the null churn, means, each (rows, prefix) under its title."""
+    """One line per layer: shares, the null churn, means, each (rows, prefix) under its title."""
     shown = table[PLACE].drop_duplicates().reset_index(drop=True)
     places = list(map(tuple, shown.to_numpy()))
     for title, (rows, prefix) in (shares | {"null churn": (table, "null")}).items():

@@ -1,6 +1,7 @@
 """A sheet of clean units: exemplars, what MILAN says of them, and the label of Network Dissection."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,8 @@ from matplotlib.figure import Figure
 from nemesis.dissection.tables import read_table
 from nemesis.figures.escape import one_line, to_figure_text
 from nemesis.figures.exemplar_strips import Strip, cut_strip, draw_strip, find_row, open_file, strip_shape
-from nemesis.figures.milan_tables import read_scores
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import write_message
+from nemesis.figures.style import STYLE, write_message
+from nemesis.scoring.descriptions import read_descriptions
 
 STREAM = 0x73686565
 UNITS, EXEMPLARS = 20, 8
@@ -26,9 +26,12 @@ GREY = "0.4"
 
 @dataclass(frozen=True)
 class Described:
-    """A clean unit with its description; `label` is None where it was not dissected, "" where it has none."""
+    """A clean unit of a place (probe, model, layer) with its description.
 
-    place: dict
+    `label` is None where the unit was not dissected, "" where it has none.
+    """
+
+    place: tuple[str, str, str]
     unit: int
     description: str
     label: str | None
@@ -36,41 +39,42 @@ class Described:
 
 
 def gather_units(
-    exemplars, descriptions, dissections, places: list[dict], min_iou: float, seed: int, count: int = UNITS
+    exemplars: Mapping[tuple, str],
+    descriptions: Mapping[tuple, str],
+    dissections: Mapping[tuple, str],
+    min_iou: float,
+    seed: int,
+    count: int = UNITS,
 ) -> list[Described]:
     """Draw `count` described units with the seed, as evenly from the places as they allow.
 
-    `exemplars` and `descriptions` are files, one a place {probe, model, layer}; `dissections` those of
-    the places with `labelled`: true, in their order.
+    Files are by place (probe, model, layer): an exemplars.zarr (its zarr.json) and a descriptions.csv each, and a
+    dissection.csv where the probe has masks.
     """
-    tables, labels = [read_scores(path) for path in descriptions], iter(dissections)
-    labels = [read_labels(next(labels), min_iou) if place.get("labelled") else None for place in places]
-    chosen = choose_units([table["unit"].to_numpy() for table in tables], places, count, seed)
+    texts = {place: read_descriptions(path).set_index("unit")["description"] for place, path in descriptions.items()}
+    chosen = choose_units({place: text.index.to_numpy() for place, text in texts.items()}, count, seed)
     found = []
-    for path, table, known, place, units in zip(exemplars, tables, labels, places, chosen, strict=True):
-        if not len(units):
+    for place, units in chosen.items():
+        if not units:
             continue
-        file, text = open_file(path), table.set_index("unit")["description"]
+        labels = read_labels(dissections[place], min_iou) if place in dissections else None
+        file = open_file(exemplars[place])
         for unit in units:
             strip = cut_strip(file, find_row(file, unit, {}), EXEMPLARS)
-            found.append(Described(place, unit, text[unit], known.get(unit, "") if known is not None else None, strip))
+            label = labels.get(unit, "") if labels is not None else None
+            found.append(Described(place, unit, texts[place][unit], label, strip))
     return found
 
 
-def choose_units(units: list[np.ndarray], places: list[dict], count: int, seed: int) -> list[list[int]]:
+def choose_units(units: Mapping[tuple, np.ndarray], count: int, seed: int) -> dict[tuple, list[int]]:
     """At most `count` units in all, ascending for each place; the places take turns."""
     turns = []
-    for index, (numbers, place) in enumerate(zip(units, places, strict=True)):
-        stream = np.random.SeedSequence([seed, STREAM, zlib.crc32(repr(sorted_place(place)).encode())])
+    for index, (place, numbers) in enumerate(units.items()):
+        stream = np.random.SeedSequence([seed, STREAM, zlib.crc32(repr(list(place)).encode())])
         drawn = np.random.default_rng(stream).permutation(numbers)
         turns += [(turn, index, int(unit)) for turn, unit in enumerate(drawn)]
     chosen = sorted(turns)[:count]
-    return [sorted(unit for _, place, unit in chosen if place == index) for index in range(len(places))]
-
-
-def sorted_place(place: dict) -> list[str]:
-    """Probe, model and layer."""
-    return [place[name] for name in ("probe", "model", "layer")]
+    return {place: sorted(unit for _, turn, unit in chosen if turn == index) for index, place in enumerate(units)}
 
 
 def read_labels(path, min_iou: float) -> dict[int, str]:
@@ -103,7 +107,7 @@ def plot_units(units: list[Described]):
 
 
 def _write_caption(figure, unit: Described, left: float, right: float, top: float, total: float):
-    name, text = f"{unit.place['layer']}, unit {unit.unit}", one_line(unit.description) or "(empty description)"
+    name, text = f"{unit.place[2]}, unit {unit.unit}", one_line(unit.description) or "(empty description)"
     figure.text(left, (top - 0.02) / total, name, fontsize=6.5, color=GREY, va="top")
     if unit.label is not None:
         label = f"Network Dissection: {unit.label or 'no label'}"
@@ -113,7 +117,7 @@ def _write_caption(figure, unit: Described, left: float, right: float, top: floa
 
 
 def _title(units: list[Described]) -> str:
-    networks = sorted({f"{unit.place['model']} on {unit.place['probe']}" for unit in units})
+    networks = sorted({f"{unit.place[1]} on {unit.place[0]}" for unit in units})
     many = f"{len(units)} units drawn at random" if len(units) > 1 else "one unit"
     shown = max(len(unit.strip.ids) for unit in units)
     text = f"What MILAN says of {many} ({', '.join(networks)}, clean images)\n"

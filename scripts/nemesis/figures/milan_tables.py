@@ -1,34 +1,31 @@
 """Tables of MILAN's descriptions: how similar they are after a corruption, beside the controls."""
 
-import contextlib
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.noise import name_noise
-from nemesis.errors import InputError
 from nemesis.figures.designed_tables import INTERVALS, show_shares
 from nemesis.figures.tables import PLACE, write_table
+from nemesis.perturb.noise import name_noise
+from nemesis.scoring.descriptions import SCORED, read_scores, read_strings, to_numbers
 from nemesis.scoring.designed import count_units
 from nemesis.scoring.milan import (
     DROP,
     THRESHOLD,
     describe_threshold,
     name_mean,
-    read_threshold,
     sample_scores,
     summarise_drop,
     summarise_scores,
     summarise_spread,
     summarise_target,
+    threshold_columns,
 )
 
 PUBLISHED = Path(__file__).parent / "published" / "milan_claims.csv"
-TEXT = ["clean", "corrupted", "target", "description", "label"]
-COUNTS = ["unit", "count", "seed", "replicate", "control", "target_unit", "n_images"]
-SCORED = ["unit", "clean", "corrupted", "f1", "manipulated"]
 PREDICTED = ["unit", "count", "n_images", "top1_changed", "clean_accuracy", "accuracy"]
 NOISE = ["kind", "std", "fraction"]
 DESIGN = ["method", "eps", "mode"]
@@ -39,10 +36,10 @@ SHARES = INTERVALS | {"noise_target_hit": ("noise_hit_low", "noise_hit_high")}
 
 @dataclass(frozen=True)
 class MilanScores:
-    """All scores as long tables, a row a score, with the columns of its setting (PLACE, NOISE or DESIGN) first.
+    """All scores as long tables, one row per score, with the columns of its setting (PLACE, NOISE or DESIGN) first.
 
     `null` are the scores of resampled clean probes; `predictions` what the network says of poisoned
-    ones; `threshold` has the columns that `read_threshold` gives.
+    ones; `threshold` has the columns that `threshold_columns` gives.
     """
 
     noise: pd.DataFrame
@@ -53,49 +50,54 @@ class MilanScores:
     seed: int
 
 
-def gather_scores(files, places: list[dict], noises: list[dict], designs: list[dict], seed: int) -> MilanScores:
-    """Read `files`: lists null (one a place), noise, designed and predictions (one a design), and the threshold.
+def gather_scores(
+    tables: Mapping[tuple, str],
+    predictions: Mapping[tuple, str],
+    noises: Sequence[tuple],
+    designs: Sequence[tuple],
+    threshold,
+    seed: int,
+) -> MilanScores:
+    """Read the scores' tables by (probe, model), the predictions by design, and the file of the threshold.
 
-    A place is {probe, model, layer}; a noise has kind and std as well, a design method, eps and mode.
+    A noise is (probe, model, layer, kind, std), a design (probe, model, layer, method, eps, mode, masks).
     """
+    scores = read_scores(tables)
+    null = {key: rows for key, rows in scores.items() if key[len(PLACE) :] == ("null",)}
+    answers = {key: read_predictions(path) for key, path in predictions.items()}
+    noisy, attacked = ({key: scores[key] for key in keys if key in scores} for keys in (noises, designs))
     return MilanScores(
-        join_rows(files.noise, noises, [*PLACE, *NOISE, "seed", *SCORED]),
-        join_rows(files.designed, designs, [*PLACE, *DESIGN, "count", "control", *SCORED]),
-        join_rows(files.null, places[: len(files.null)], [*PLACE, *SCORED]),
-        join_rows(files.predictions, designs[: len(files.predictions)], [*PLACE, *DESIGN, *PREDICTED]),
-        read_threshold(files.threshold),
+        join_rows(noisy, [*PLACE, *NOISE, "seed", *SCORED]),
+        join_rows(attacked, [*PLACE, *DESIGN, "count", "control", *SCORED]),
+        join_rows(null, [*PLACE, *SCORED]),
+        join_rows(answers, [*PLACE, *DESIGN, *PREDICTED]),
+        threshold_columns(threshold),
         seed,
     )
 
 
-def join_rows(paths, settings: list[dict], columns: list[str]) -> pd.DataFrame:
-    """The rows of CSV files below each other, each with its setting in front; at least `columns`, also without rows.
+def read_predictions(path) -> pd.DataFrame:
+    """A predictions.csv (see nemesis.milan.predictions), all of it as numbers. InputError when it lacks a column."""
+    return to_numbers(read_strings(path, PREDICTED))
 
-    Raises InputError that names the file and the column that it lacks.
+
+def join_rows(parts: Mapping[tuple, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """The rows of several places and corruptions below each other, each with its setting in front.
+
+    Without any: none, with these `columns`.
     """
-    parts = [pd.DataFrame(columns=columns)] if not len(paths) else []
-    for path, setting in zip(paths, settings, strict=True):
-        rows = read_scores(path)
-        missing = [name for name in columns if name not in rows and name not in setting]
-        if missing:
-            raise InputError(f"{path}: has no column '{missing[0]}'; delete it and run again")
-        parts.append(pd.DataFrame(setting | rows.to_dict("series"), index=rows.index))
-    return pd.concat(parts, ignore_index=True)
+    found = [pd.DataFrame(name_setting(key) | rows.to_dict("series"), index=rows.index) for key, rows in parts.items()]
+    return pd.concat(found or [pd.DataFrame(columns=columns)], ignore_index=True)
 
 
-def read_scores(path) -> pd.DataFrame:
-    """Read a CSV file of descriptions: text as text, all else as numbers (true is 1, nothing NaN)."""
-    rows = pd.read_csv(path, keep_default_na=False, dtype=str)
-    for name in rows.columns.difference(TEXT):
-        with contextlib.suppress(ValueError):  # a column that we do not know
-            rows[name] = rows[name].replace({"": "nan", "True": "1", "False": "0"}).astype(float)
-            if name in COUNTS and rows[name].notna().all():
-                rows[name] = rows[name].astype(int)
-    return rows
+def name_setting(key: tuple) -> dict:
+    """The columns of a place, a noise or a design; whose masks are those of exemplars."""
+    names = {4: [], 5: NOISE[:2], 7: DESIGN}[len(key)]
+    return dict(zip([*PLACE, *names], key, strict=False))
 
 
 def table_1(scores: MilanScores) -> pd.DataFrame:
-    """One line a (layer, noise): mean and spread of F1-BERT, share manipulated, the null beside.
+    """One line per (layer, noise): mean and spread of F1-BERT, share manipulated, the null beside.
 
     `drop` is by how much the mean lies below that of the null.
     """
@@ -110,7 +112,7 @@ def table_1(scores: MilanScores) -> pd.DataFrame:
 
 
 def table_3(scores: MilanScores) -> pd.DataFrame:
-    """One line a (layer, design, number of poisoned images): the same, beside noise of that size on the same images.
+    """One line per (layer, design, number of poisoned images): the same, beside noise of that size on the same images.
 
     `count` is the number of images asked for, `images` the mean of what there was; a unit with fewer images counts
     with all of them. `drop` is by how much the mean F1-BERT lies below that under the noise.
@@ -129,7 +131,7 @@ def table_3(scores: MilanScores) -> pd.DataFrame:
 
 
 def table_4(scores: MilanScores) -> pd.DataFrame:
-    """Descriptions before and after, drawn over the range of scores: a line a unit under one corruption."""
+    """Descriptions before and after, drawn over the range of scores: one line per unit under one corruption."""
     noise = scores.noise[scores.noise["fraction"] == scores.noise["fraction"].max()]
     designed = last_counts(number_steps(scores.designed))
     designed = designed[designed["control"] == 0]
@@ -144,7 +146,7 @@ def table_4(scores: MilanScores) -> pd.DataFrame:
 
 
 def figure_5(scores: MilanScores) -> pd.DataFrame:
-    """One line a (layer, design, unit, number of poisoned images): the network's answers, the description's score.
+    """One line per (layer, design, unit, number of poisoned images): the network's answers, the description's score.
 
     `agreement` is the share of the probe's images whose most likely class is that of the clean image;
     `accuracy` and `clean_accuracy` stay empty where the probe has no classes.
@@ -234,10 +236,10 @@ def show_scores(table: pd.DataFrame) -> pd.DataFrame:
     return show_shares(shown.drop(columns=[*THRESHOLD, "published_threshold"]), intervals=SHARES)
 
 
-def write_scores(table: pd.DataFrame, stem):
-    """Write a table as CSV, and with the threshold in words below it as Markdown and LaTeX."""
+def write_milan_table(table: pd.DataFrame, paths: Iterable):
+    """Write a table to files, as their endings say: .csv, and with the threshold in words below it .md and .tex."""
     note = f"{explain_threshold(table.iloc[0])}; scorer: {table['scorer'].iloc[0]}" if len(table) else ""
-    write_table(table, stem, show_scores, note)
+    write_table(table, paths, show_scores, note)
 
 
 def explain_threshold(line) -> str:

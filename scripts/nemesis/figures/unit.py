@@ -1,5 +1,6 @@
 """Figure 3 of the paper: one unit before and after its label was changed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,20 +9,34 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from nemesis.corruption.attacked import Poisoned, read_poisoned
+from nemesis.corruption.poisoned import Poisoned, read_poisoned
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import TOP, rank_images
 from nemesis.dissection.upsample import upsample
-from nemesis.figures.attacks import read_rows
+from nemesis.figures.attacks import read_outcomes
 from nemesis.figures.escape import to_figure_text
-from nemesis.figures.noise import STYLE
-from nemesis.figures.panels import write_message
+from nemesis.figures.style import BLUE, DIMMED, POISONED, STYLE, VERMILLION, YELLOW, write_message
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.stores import open_store, read
 
-DIMMED = 0.45  # brightness outside of the mask
-POISONED = "#D55E00"
+
+@dataclass(frozen=True)
+class UnitFiles:
+    """What one layer's unit is shown from: clean files, those after one kind of attack, and `tables` by eps, ascending.
+
+    `poison` and `poisoned_maps` are those of the largest eps. A store is named by the zarr.json in it; `maps` has
+    those of all layers.
+    """
+
+    layer: str
+    probe: str
+    maps: str
+    tally: str
+    clean: str
+    tables: Mapping[float, str]
+    poison: str
+    poisoned_maps: str
 
 
 @dataclass(frozen=True)
@@ -53,35 +68,35 @@ def choose_task(table: pd.DataFrame) -> int | None:
     return int(changed["clean_iou"].idxmax()) if len(changed) else None
 
 
-def gather_example(files, eps: list[float]) -> Example | None:
+def gather_example(files: UnitFiles) -> Example | None:
     """Read what the figure shows; None when no unit was manipulated at the largest eps.
 
-    `files` has probe, maps, tally, clean, tables (ascending eps), poison and poisoned_maps, those of
-    the largest eps. The differences are those that the attack stored in 8 bits.
+    The differences are those that the attack stored in 8 bits.
     """
-    tables = [read_rows(path) for path in files.tables]
-    task = choose_task(tables[-1])
+    tables = {eps: read_outcomes(path) for eps, path in files.tables.items()}
+    largest = list(tables.values())[-1]
+    task = choose_task(largest)
     if task is None:
         return None
-    row, probe = tables[-1].iloc[task], open_probe(Path(files.probe).parent)
-    unit, maps = int(row["unit"]), open_maps(Path(files.maps).parent)
+    row, probe = largest.iloc[task], open_probe(Path(files.probe).parent)
+    unit, maps = int(row["unit"]), open_maps(Path(files.maps).parent, files.layer)
     poisoned = read_poisoned(*(open_store(Path(path).parent) for path in (files.poison, files.poisoned_maps)), task)
     clean_max = read(maps.max, slice(unit, unit + 1))[0].astype(np.float32)
     new_max = clean_max.copy()
     new_max[poisoned.image] = poisoned.maps.max(axis=(1, 2))
     before, after = rank_images(clean_max), rank_images(new_max)
-    show = Show(unit, probe, maps, poisoned)
+    pictures = UnitPictures(unit, probe, maps, poisoned)
     rows = [
-        (f"its {len(before)} strongest images, clean", show.clean(before, row["clean_threshold"])),
-        ("the same images in the corrupted probe", show.corrupted(before, row["threshold"])),
-        (f"its {len(after)} strongest images in the corrupted probe", show.corrupted(after, row["threshold"])),
+        (f"its {len(before)} strongest images, clean", pictures.clean(before, row["clean_threshold"])),
+        ("the same images in the corrupted probe", pictures.corrupted(before, row["threshold"])),
+        (f"its {len(after)} strongest images in the corrupted probe", pictures.corrupted(after, row["threshold"])),
     ]
-    curve = trace_iou(Path(files.tally).parent, files.clean, tables, eps, task)
+    curve = trace_iou(Path(files.tally).parent, files.clean, tables, task)
     return Example(unit, row, len(poisoned.image), probe.count, rows, curve)
 
 
 @dataclass(frozen=True)
-class Show:
+class UnitPictures:
     """Pictures of a unit's images."""
 
     unit: int
@@ -108,16 +123,16 @@ class Show:
         return Picture(number, pixels, mask, place is not None)
 
 
-def trace_iou(tally_path, clean_path, tables, eps, task: int) -> pd.DataFrame:
+def trace_iou(tally_path, clean_path, tables: Mapping[float, pd.DataFrame], task: int) -> pd.DataFrame:
     """IoU of the clean label and of the label found, over eps; at 0 of the label found at the largest eps."""
-    tally, rows = open_store(tally_path), [table.iloc[task] for table in tables]
+    tally, rows = open_store(tally_path), [table.iloc[task] for table in tables.values()]
     unit, last = int(rows[0]["unit"]), rows[-1]["label"]
     clean = read_table(clean_path).set_index("unit").loc[unit]
     iou = read(tally["iou"], slice(unit, unit + 1))[0]
     new = list(tally.attrs["concepts"]).index(last) if last else 0
     lines = [{"eps": 0.0, "source_iou": iou[int(clean["number"])], "iou": iou[new], "label": last}]
     names = ("source_iou", "iou", "label")
-    lines += [{"eps": size} | {name: row[name] for name in names} for size, row in zip(eps, rows, strict=True)]
+    lines += [{"eps": size} | {name: row[name] for name in names} for size, row in zip(tables, rows, strict=True)]
     return pd.DataFrame(lines)
 
 
@@ -150,7 +165,7 @@ def draw_picture(axes, picture: Picture):
     shade = np.where(picture.mask, 1, DIMMED)[:, :, None]
     axes.imshow(picture.image * shade, interpolation="nearest")
     if picture.mask.any() and not picture.mask.all():
-        axes.contour(picture.mask, [0.5], colors="#F0E442", linewidths=0.8)
+        axes.contour(picture.mask, [0.5], colors=YELLOW, linewidths=0.8)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel(f"{picture.number}{', poisoned' if picture.poisoned else ''}", fontsize=6.5, labelpad=2)
@@ -162,8 +177,8 @@ def draw_iou(axes, curve: pd.DataFrame, source: str):
     """IoU over eps; a label found on the way that is not the last one is written beside its point."""
     last = curve["label"].iloc[-1]
     names = [to_figure_text(name) or "no label" for name in (source, last)]
-    axes.plot(curve["eps"], curve["source_iou"], marker="o", color="#0072B2", label=f"before: {names[0]}")
-    axes.plot(curve["eps"], curve["iou"], marker="s", color=POISONED, label=f"after: {names[1]}")
+    axes.plot(curve["eps"], curve["source_iou"], marker="o", color=BLUE, label=f"before: {names[0]}")
+    axes.plot(curve["eps"], curve["iou"], marker="s", color=VERMILLION, label=f"after: {names[1]}")
     for _, point in curve.iterrows():
         if point["label"] != last:
             text = to_figure_text(point["label"]) or "no label"

@@ -1,7 +1,7 @@
 """What the rules that look at many places together are made from."""
 
 from nemesis.config import Design
-from nemesis.figures.catalogue import list_figures, list_tables
+from nemesis.figures.catalogue import TABLE, Entry, list_figures, list_tables
 from nemesis.plan import paths
 from nemesis.plan.inputs import Inputs
 from nemesis.plan.paths import fill
@@ -175,10 +175,15 @@ def report(plan: Plan) -> Inputs:
             "layers": {place: plan.of_run(fill(paths.LAYER_PAGE, place)) for place in plan.places},
             "probes": {name: fill(paths.PROBE, probe=name) for name in probes},
             "cards": {name: fill(paths.CARD, model=name) for name in models},
-            "tables": dict(enumerate(table_files(plan, tables))),
-            "figures": dict(enumerate(figure_files(plan, figures))),
+            "tables": table_files(plan, tables),
+            "figures": figure_files(plan, figures),
         }
     )
+
+
+def files_of(plan: Plan, entry: Entry) -> list[str]:
+    """The files of a table or figure."""
+    return table_files(plan, [entry.name]) if entry.kind == TABLE else figure_files(plan, [entry.name])
 
 
 def table_files(plan: Plan, names) -> list[str]:

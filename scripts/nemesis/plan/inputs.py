@@ -8,16 +8,16 @@ Key = tuple | str | int
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files by the input's name and by key, as (probe, model, layer); an input without keys is one path."""
+    """Files by the input's name and by key, as (probe, model, layer); an input without keys is a path or several."""
 
-    files: Mapping[str, dict[Key, str] | str]
+    files: Mapping[str, dict[Key, str] | list[str] | str]
 
     @property
     def paths(self) -> dict[str, list[str] | str]:
         """What the rule declares as its input."""
-        return {name: part if isinstance(part, str) else list(part.values()) for name, part in self.files.items()}
+        return {name: list(part.values()) if isinstance(part, dict) else part for name, part in self.files.items()}
 
     @property
     def keys(self) -> dict[str, list[Key]]:
         """What the rule tells its script, which pairs it with the paths (nemesis.plan.files.pair_files)."""
-        return {name: list(part) for name, part in self.files.items() if not isinstance(part, str)}
+        return {name: list(part) for name, part in self.files.items() if isinstance(part, dict)}

@@ -13,9 +13,9 @@ from nemesis.probes.sizes import image_size
 from nemesis.sources import find_source
 
 
-def if_there(path) -> list[str]:
-    """A file or folder of the user's, if it is there."""
-    return [str(Path(path))] if Path(path).exists() else []
+def if_there(path) -> str | list:
+    """A file or folder of the user's; nothing where it is not there."""
+    return str(Path(path)) if Path(path).exists() else []
 
 
 def match_kinds(specs: dict[str, dict], *kinds: str) -> str:
@@ -28,13 +28,13 @@ def match_other_kinds(specs: dict[str, dict], *kinds: str) -> str:
     return match_kinds(specs, *{spec["kind"] for spec in specs.values()} - set(kinds))
 
 
-def find_probe_index(plan: Plan, probe: str) -> list[str]:
+def find_probe_index(plan: Plan, probe: str) -> str | list:
     """The index.csv of a probe's folder in Broden's layout."""
     spec = plan.config["probes"][probe]
     if spec["kind"] == "minibroden":
-        return [fill(paths.DRAWN_INDEX, probe=probe)]
+        return fill(paths.DRAWN_INDEX, probe=probe)
     if spec["kind"] == "download":
-        return [fill(paths.BRODEN_INDEX, version=spec["version"])]
+        return fill(paths.BRODEN_INDEX, version=spec["version"])
     return if_there(Path(spec["path"]) / "index.csv")
 
 
@@ -44,7 +44,7 @@ def find_model_files(plan: Plan, model: str) -> list[str]:
     if spec.get("weights") == "download":
         return [weights_path(spec["kind"])]
     files = [spec.get("weights"), spec.get("loader", "").rpartition(":")[0]]
-    return [found for path in files if path not in ("", None, "random") for found in if_there(path)]
+    return [if_there(path) for path in files if path not in ("", None, "random") and if_there(path)]
 
 
 def weights_path(kind: str) -> str:
@@ -71,7 +71,7 @@ def shown_sizes(plan: Plan, model: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def find_captioner_data(plan: Plan) -> dict[str, str | list[str]]:
+def find_captioner_data(plan: Plan) -> dict[str, str | list]:
     """What a captioner is trained on: a probe with described regions, or annotated exemplars."""
     spec = plan.milan.get("captioner", {})
     if spec.get("kind") == "annotations":
@@ -80,15 +80,15 @@ def find_captioner_data(plan: Plan) -> dict[str, str | list[str]]:
     return {name: fill(path, probe=spec.get("probe", "none")) for name, path in files.items()}
 
 
-def find_checkpoint(plan: Plan) -> list[str]:
+def find_checkpoint(plan: Plan) -> str | list:
     """The user's own checkpoint of a captioner, if the config names one."""
     path = plan.milan.get("captioner", {}).get("path")
     return if_there(path) if path else []
 
 
-def find_pairs(plan: Plan) -> list[str]:
+def find_pairs(plan: Plan) -> str | list:
     """What the threshold is calibrated on: the user's labelled pairs, or described regions."""
     threshold = plan.milan.get("threshold")
     if isinstance(threshold, dict):
         return if_there(threshold["pairs"])
-    return [find_captioner_data(plan)["descriptions"]] if threshold == "calibrated" else []
+    return find_captioner_data(plan)["descriptions"] if threshold == "calibrated" else []

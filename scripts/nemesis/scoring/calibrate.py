@@ -14,7 +14,7 @@ import pandas as pd
 from nemesis.errors import InputError
 from nemesis.files import atomic_file
 from nemesis.scoring.bleu import normalise
-from nemesis.scoring.tables import read_table
+from nemesis.scoring.descriptions import read_texts
 
 STREAM = 0x70616972
 PAIR_COLUMNS = ["first", "second", "same"]
@@ -68,7 +68,7 @@ def find_threshold(f1, same) -> Calibration:
 
 def read_pairs(path) -> pd.DataFrame:
     """Labelled pairs: columns first, second (texts) and same (bool). Raises InputError naming file and line."""
-    table, lines = read_table(path, PAIR_COLUMNS)
+    table, lines = read_texts(path, PAIR_COLUMNS)
     labels = table["same"].str.strip().str.lower()
     bad = np.flatnonzero(~labels.isin(list(TRUTH)))
     if len(bad):
@@ -84,7 +84,7 @@ def pairs_from_regions(path, count: int = 500, seed: int = 0) -> pd.DataFrame:
     texts for two concepts, every other time of one category, so that they do not differ by their phrasing.
     Raises InputError when the file has too few concepts or texts.
     """
-    regions, _ = read_table(path, REGION_COLUMNS)
+    regions, _ = read_texts(path, REGION_COLUMNS)
     regions = regions.assign(text=regions["description"].map(normalise))
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM]))
     concepts = {number: part for number, part in regions.groupby("number") if part["text"].nunique() > 1}

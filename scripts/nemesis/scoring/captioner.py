@@ -5,8 +5,8 @@ import pandas as pd
 
 from nemesis.errors import InputError
 from nemesis.scoring.bleu import corpus_bleu, normalise
+from nemesis.scoring.descriptions import read_texts
 from nemesis.scoring.intervals import bootstrap_interval
-from nemesis.scoring.tables import read_table
 
 STREAM = 0x73687566
 PERMUTATIONS = 20
@@ -18,7 +18,7 @@ def read_held_out(path) -> tuple[pd.DataFrame, list[list[str]]]:
 
     Raises InputError naming file and line.
     """
-    table, lines = read_table(path, ["unit", "category", "description", f"{REFERENCE}1"])
+    table, lines = read_texts(path, ["unit", "category", "description", f"{REFERENCE}1"])
     columns = [column for column in table if column.startswith(REFERENCE)]
     references = [[text for text in row if normalise(text)] for row in table[columns].to_numpy().tolist()]
     for row, texts in enumerate(references):
@@ -34,7 +34,7 @@ def read_held_out(path) -> tuple[pd.DataFrame, list[list[str]]]:
 def measure_captioner(
     table: pd.DataFrame, references: list, scorer, threshold: float, seed: int, idf_from: list[str] | None = None
 ) -> pd.DataFrame:
-    """One row for all units, then one a category.
+    """One row for all units, then one per category.
 
     Columns: category, n, precision, recall, f1, shuffled_f1, difference, low, high, same, bleu. Scores are
     means over units against their own references. shuffled_f1: against another unit's, in PERMUTATIONS

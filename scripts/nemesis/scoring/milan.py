@@ -1,6 +1,7 @@
 """Scores of descriptions before and after corruption: means and shares over units, and how sure we are of them.
 
-Rows are those of a scores.csv: unit, clean and corrupted (text), f1, manipulated (0 or 1).
+Rows are those that `nemesis.scoring.descriptions.read_scores` gives: unit, clean and corrupted (text), f1,
+manipulated (0 or 1).
 """
 
 import json
@@ -91,7 +92,7 @@ def sample_scores(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     return drawn.iloc[np.lexsort((part, turn))[:count]].sort_values("f1", kind="stable").reset_index(drop=True)
 
 
-def read_threshold(path) -> dict:
+def threshold_columns(path) -> dict:
     """The threshold in use, its error rates and its source, and the scorer, as columns of a table (THRESHOLD).
 
     Raises InputError when the file is no threshold.json.
