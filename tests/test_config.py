@@ -167,10 +167,6 @@ BAD = {
         with_change(*EXPERIMENT, "layers", value=["a", "a"]),
         ["experiments[0].layers: ['a', 'a']"],
     ),
-    "layer like a file of the store": (
-        with_change(*EXPERIMENT, "layers", value=["a", "zarr.json"]),
-        ["experiments[0].layers: no layer can be called zarr.json"],
-    ),
     "layer with a slash": (with_change(*EXPERIMENT, "layers", value=["../x"]), ["experiments[0].layers[0]: '../x'"]),
 }
 

@@ -57,3 +57,8 @@ def to_regex(pattern: str) -> str:
     """What a rule's path matches: a wildcard is one part of it; attacks of exemplars have other masks."""
     text = re.escape(pattern.replace("{masks}", "MASKS"))
     return re.sub(r"\\\{\w+\\\}", "[^/]+", text).replace("MASKS", "(segmentation|baseline)")
+
+
+def test_a_layer_with_the_name_of_a_file_of_the_store():
+    with pytest.raises(InputError, match=r"^my.yaml: experiments\[0\].layers: no layer can be called zarr.json"):
+        check(with_change(*EXPERIMENT, "layers", value=["a", "zarr.json"]))
