@@ -61,6 +61,8 @@ def test_several_files_and_keys_of_the_call(tmp_path, workflow):
     other = place.folder / "other one.yaml"
     call = ("--dry-run", "--quiet", "rules", "--configfile", place.folder / "config.yaml", other)
     other.write_text("noise: {std: [0.1]}\nmodels: {vgg: {epochs: 3}}\n")
+    assert_refused(place.run(*call), "the name of the file, 'other one', cannot be that of the run", "`name: my_run`")
+    other.write_text("name: other\n" + other.read_text())
     assert place.run(*call, "--config", "seed=1", "device=cpu").code == 0
     assert_refused(place.run(*call, "--config", "seed=1e3"), "seed: 1000.0 is not of type integer", "write 1000")
     other.write_text("noise: {std: [0.1]}\nthreads: 2\nnoise: {}\n")

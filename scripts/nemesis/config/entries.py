@@ -25,7 +25,7 @@ class Noise:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{float(self.std)!r}".removesuffix(".0")
+        return f"{self.kind}-{format_number(self.std)}"
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Design:
 
     @property
     def name(self) -> str:
-        return f"{self.method}-{format_eps(self.eps)}-{self.mode}-{self.masks}"
+        return f"{self.method}-{format_number(self.eps)}-{self.mode}-{self.masks}"
 
 
-def format_eps(eps: float) -> str:
-    """eps (in 1/255) as it stands in a path: 4, 0.5."""
-    return f"{float(eps)!r}".removesuffix(".0")
+def format_number(value: float) -> str:
+    """A std or an eps as it stands in a path: 4, 0.5."""
+    return f"{float(value)!r}".removesuffix(".0")
 
 
 def has_masks(config: dict, probe: str) -> bool:
