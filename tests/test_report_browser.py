@@ -1,5 +1,7 @@
 """The report in a real browser: it filters, sorts and shows units, without an error and without a request elsewhere."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from browsing import find_chromium, running_browser, watch
@@ -7,6 +9,8 @@ from report_site import ATTACKED, HOSTILE, LABELS, LONG, design, make_report
 
 pytestmark = pytest.mark.slow
 MANY = 2048
+WIDE, USUAL, PHONE = 1920, 1280, 420  # px
+DEEP = "features.denseblock4.denselayer16.conv2"
 FRAME = 100  # ms
 SCROLL = """async (far) => {
   const found = [], height = document.body.scrollHeight;
@@ -182,6 +186,52 @@ def test_hostile_names_stay_text(browser, report):
     page.set_viewport_size({"width": 500, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert watched.complaints() == []
+
+
+def boxes(watched, selector):
+    """Left, top, right and bottom of all that a selector finds, in px."""
+    measure = (
+        "all => all.map(one => one.getBoundingClientRect()).map(box => [box.left, box.top, box.right, box.bottom])"
+    )
+    return watched.page.locator(selector).evaluate_all(measure)
+
+
+def test_the_page_uses_a_wide_window(browser, report):
+    watched = open_units(browser, report)
+    watched.page.set_viewport_size({"width": WIDE, "height": 1080})
+    for part in ("#overview .headline", "#overview .reading", ".figures", ".tables", "#choose", ".browser"):
+        ((left, _, right, _),) = boxes(watched, part)
+        assert left < 40 and right > WIDE - 60, part
+    findings = boxes(watched, ".headline li")
+    assert len(findings) == 3 and len({top for _, top, _, _ in findings}) == 1
+    assert watched.complaints() == []
+
+
+@pytest.mark.parametrize("width", [WIDE, 1536])
+def test_the_controls_stand_in_one_line(browser, report, tmp_path, width):
+    for made in (report, make_report(tmp_path, layers=(DEEP, f"{DEEP}.weight"))):
+        watched = open_units(browser, made)
+        watched.page.set_viewport_size({"width": width, "height": 900})
+        found = boxes(watched, "#choose label")
+        assert len(found) == 12 and len({top for _, top, _, _ in found}) == 1
+        assert all(after[0] >= before[2] for before, after in pairwise(found))  # none over another
+        assert found[-1][2] <= width and all(right - left > 40 for left, _, right, _ in found)
+
+
+@pytest.mark.parametrize("width", [WIDE, USUAL, PHONE])
+def test_nothing_is_empty_under_the_pictures(browser, report, width):
+    watched = open_units(browser, report)
+    watched.page.set_viewport_size({"width": width, "height": 900})
+    watched.page.locator("#list button").first.click()
+    watched.page.locator("#list li").first.scroll_into_view_if_needed()
+    watched.page.wait_for_selector("#list .strip img")
+    rows, strips = boxes(watched, "#list li"), boxes(watched, "#list .strip")
+    assert len(rows) == 7 and all(0 <= row[3] - strip[3] < 14 for row, strip in zip(rows, strips, strict=True))
+    for left, top, right, bottom in boxes(watched, "#list .picture"):
+        assert abs((right - left) - (bottom - top)) < 0.1 and right <= rows[0][2]
+    before, words = boxes(watched, "#detail .strip")[0], boxes(watched, "#detail .strip ~ *")[0]
+    assert before[3] - before[1] > 50 and 0 <= words[1] - before[3] < 30
+    assert watched.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize(("name", "options"), [("unlabelled", {"labelled": False}), ("figure", {"figure": False})])

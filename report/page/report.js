@@ -207,12 +207,13 @@ const nemesis = (() => {
       const { manipulated, label, iou } = row.after;
       words.append(" → ", make("span", { class: manipulated ? "after changed" : "after" }, label || "no label"), " ", show(iou));
     }
-    const button = make("button", { class: "unit", type: "button", tabindex: place ? -1 : 0, "aria-current": row.unit === state.unit ? "true" : "false" }, words);
+    const button = make("button", { class: "unit", type: "button", tabindex: place ? -1 : 0, "aria-current": row.unit === state.unit ? "true" : "false" });
+    const text = make("span", { class: "text" }, words);
     if (row.description) {
-      button.append(make("span", { class: "words" }, `“${row.description}”`,
+      text.append(make("span", { class: "words" }, `“${row.description}”`,
         ...(row.after?.f1 != null ? [" → ", make("span", { class: row.after.redescribed ? "after changed" : "after" }, `“${row.after.description}”`), " F1 ", show(row.after.f1)] : [])));
     }
-    button.append(make("span", { class: "strip" }));
+    button.append(text, make("span", { class: "strip" }));
     const node = make("li", { "data-unit": row.unit, "aria-posinset": place + 1, "aria-setsize": total }, button);
     watcher.observe(node);
     return node;
@@ -226,7 +227,6 @@ const nemesis = (() => {
     const rows = order(state.rows.filter(passes));
     count.textContent = `${rows.length} of ${state.rows.length} units`;
     list.replaceChildren();
-    list.classList.toggle("plain-words", !state.layer.units.description);
     let next = 0;
     const grow = () => {
       if (turn !== state.turn) return;
@@ -340,8 +340,8 @@ const nemesis = (() => {
         const drawn = chart(row);
         parts.push(after);
         sides.append(describeAfter(row.after));
-        parts.push(make("h3", {}, "Before and after in numbers"), sides, beside);
-        if (drawn) parts.push(make("h3", {}, "IoU over the size of the corruption"), drawn);
+        const curve = drawn ? make("div", {}, make("h3", {}, "IoU over the size of the corruption"), drawn) : null;
+        parts.push(make("h3", {}, "Before and after in numbers"), sides, make("div", { class: "halves" }, beside, curve));
       } else parts.push(make("p", { class: "note" }, "This unit was not corrupted so."), sides);
     } else parts.push(sides);
     parts.push(make("h3", {}, "Every corruption of this unit"), outcomes(unit));
