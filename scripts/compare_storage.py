@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
-from nemesis.corruption.compare import compare_storages
-from nemesis.corruption.layers import open_layer, open_reader
-from nemesis.corruption.poisoned import open_poison
+from nemesis.corruption.designed import compare_storages
+from nemesis.corruption.layer import CleanFiles, open_attacked_layer
+from nemesis.corruption.shown import prepare_pass
+from nemesis.corruption.targets import Task
 from nemesis.files import write_csv
 from nemesis.job import job
+from nemesis.models.registry import build_network
+from nemesis.perturb.poison import open_poison
 
 with job(snakemake.log[0], snakemake.threads):
     params, files = snakemake.params, snakemake.input
-    layer = open_layer(files, params, snakemake.wildcards.layer)
-    poison = open_poison(Path(files.poison).parent)
-    with open_reader(layer, files, params, pad=True) as (reader, batch):
-        table = compare_storages(layer, poison, reader, params.storages, batch)
-    write_csv(table, snakemake.output.storage)
+    clean = CleanFiles(files.probe, files.concepts, files.maps, files.clean, files.thresholds, files.tally)
+    layer = open_attacked_layer(snakemake.wildcards.layer, clean, params.settings, params.device)
+    network = build_network(params.model, params.spec, Path(files.weights))
+    forward = prepare_pass(layer, network, params.batch, pad=True)
+    poison = open_poison(files.poison, Task)
+    write_csv(compare_storages(layer, forward, poison, params.storages), snakemake.output.storage)

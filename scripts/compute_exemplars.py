@@ -9,8 +9,7 @@ from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
-from nemesis.milan.exemplars import collect_exemplars, join_exemplars
-from nemesis.milan.units import choose_units
+from nemesis.milan.exemplars import choose_units, collect_exemplars, join_exemplars
 from nemesis.probes.probe import open_probe, remember_images
 
 with job(snakemake.log[0], snakemake.threads):

@@ -1,8 +1,6 @@
 """Exemplars of the attacked units, the more of their images are poisoned, and under noise of the same size."""
 
-from pathlib import Path
-
-from nemesis.corruption.poisoned import open_poison
+from nemesis.corruption.shown import open_attack
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.attack import limit_counts, open_described
@@ -13,15 +11,16 @@ from nemesis.stores import open_store
 with job(snakemake.log[0], snakemake.threads):
     params, files = snakemake.params, snakemake.input
     milan, designed = params.milan, params.designed
-    layer = open_described(files, params, snakemake.wildcards.layer)
+    layer = open_described(snakemake.wildcards.layer, files.probe, files.maps, files.exemplars, params.device)
     counts = limit_counts(designed["counts"], designed["images"])
     normalisation = read_normalisation(files.card) if milan["published"] else None
-    options = (milan["exemplars"], milan["quantile"], milan["size"], normalisation)
+    options = (milan["exemplars"], milan["quantile"], milan["size"])
     for number, store in enumerate(files.poison):
-        poison, row_maps = open_poison(Path(store).parent), open_store(Path(files.poisoned_maps[number]).parent)
-        found = collect_poisoned_exemplars(layer, poison, row_maps, counts, designed["storage"], params.seed, *options)
+        attack = open_attack(store, designed["storage"], params.seed)
+        row_maps = open_store(files.poisoned_maps[number])
+        found = collect_poisoned_exemplars(layer, attack, row_maps, counts, *options, normalisation=normalisation)
         write_exemplars(
-            Path(snakemake.output.exemplars[number]).parent,
+            snakemake.output.exemplars[number],
             found,
             sha256_json([milan, designed]),
             (files.probe, files.maps, store),

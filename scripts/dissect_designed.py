@@ -5,24 +5,29 @@ from pathlib import Path
 
 from nemesis.corruption.designed import dissect_designed
 from nemesis.corruption.export import export_poison
-from nemesis.corruption.layers import open_layer, open_reader
-from nemesis.corruption.poisoned import open_poison, write_row_maps
+from nemesis.corruption.layer import CleanFiles, open_attacked_layer
+from nemesis.corruption.poisoned import keep_row_maps
+from nemesis.corruption.shown import open_attack, prepare_pass
 from nemesis.files import write_csv
 from nemesis.job import job
+from nemesis.models.registry import build_network
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, output = snakemake.params, snakemake.input, snakemake.output
-    layer = open_layer(files, params, snakemake.wildcards.layer)
-    poisons = [open_poison(Path(store).parent) for store in files.poison]
+    clean = CleanFiles(files.probe, files.concepts, files.maps, files.clean, files.thresholds, files.tally)
+    layer = open_attacked_layer(snakemake.wildcards.layer, clean, params.settings, params.device)
+    network = build_network(params.model, params.spec, Path(files.weights))
+    forward = prepare_pass(layer, network, params.batch, pad=True)
+    attacks = [open_attack(store, params.storage, params.seed) for store in files.poison]
     with contextlib.ExitStack() as stack:
-        reader, batch = stack.enter_context(open_reader(layer, files, params, pad=True))
         keeps = [
-            stack.enter_context(write_row_maps(Path(target).parent, poison, layer.maps, (store,)))
-            for target, poison, store in zip(output.maps, poisons, files.poison, strict=True)
+            stack.enter_context(keep_row_maps(target, attack.poison, layer.maps, (store,)))
+            for target, attack, store in zip(output.maps, attacks, files.poison, strict=True)
         ]
-        tables = dissect_designed(layer, poisons, reader, params.storage, params.budgets, params.seed, batch, keeps)
-    for number, (poison, (table, curve)) in enumerate(zip(poisons, tables, strict=True)):
+        tables = dissect_designed(layer, forward, attacks, params.budgets, keeps)
+    for number, (attack, (table, curve)) in enumerate(zip(attacks, tables, strict=True)):
         if output.broden:
-            export_poison(poison, layer.probe, Path(params.source).parent, output.broden[number], params.storage)
+            source = Path(params.source).parent
+            export_poison(attack.poison, layer.probe, source, output.broden[number], params.storage)
         write_csv(curve, output.budget[number])
         write_csv(table, output.dissection[number])

@@ -1,10 +1,7 @@
-"""Dissect every layer of a (probe, model) pair again under one kind and size of noise."""
+"""Dissect a layer again under one kind and size of noise, for every draw and share of the images."""
 
-from pathlib import Path
-
-from nemesis.corruption.noise import draw_seed
-from nemesis.corruption.noisy import draw_noisy
-from nemesis.corruption.relabel import dissect_noisy
+from nemesis.corruption.mixed import NoisyMaps
+from nemesis.corruption.noisy import compare_noisy, dissect_noisy, draw_noisy, find_noisy_tops
 from nemesis.dissection.again import Rerun, counting_device, read_recipe, rerun_probe
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.select import select_units
@@ -13,37 +10,24 @@ from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import write_tops
 from nemesis.files import sha256_json, write_csv
 from nemesis.job import job
+from nemesis.perturb.noise import draw_seed
 from nemesis.probes.probe import open_probe
 
 with job(snakemake.log[0], snakemake.threads):
-    params, files = snakemake.params, snakemake.input
-    probe = open_probe(Path(files.probe).parent)
-    concepts = load_concepts(files.concepts, probe)
+    params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
+    layer, settings, seed = wildcards.layer, params.settings, params.seed
+    probe, clean = open_probe(files.probe), read_table(files.clean)
     recipe = read_recipe(params, files)
-    kind, std = snakemake.wildcards.kind, float(snakemake.wildcards.std)
-    noises = {
-        draw: Rerun(recipe, draw_noisy(probe, kind, std, params.noise, draw), probe.size) for draw in params.draws
-    }
-    for number, layer in enumerate(params.layers):
-        clean = read_table(files.clean[number])
-        noisy = {
-            (draw, draw_seed(params.seed, draw)): open_maps(files[f"draw_{draw}"][number], layer, noises[draw])
-            for draw in params.draws
-        }
-        units = select_units(params.units[layer], clean, params.settings["min_iou"], params.seed, layer)
-        maps = open_maps(Path(files.maps[number]).parent, layer, rerun_probe(recipe, probe))
-        table, tops = dissect_noisy(
-            maps,
-            noisy,
-            clean,
-            probe,
-            concepts,
-            counting_device(maps, recipe),
-            params.settings,
-            params.fractions,
-            units,
-        )
-        config_hash = sha256_json([params.settings, params.fractions, params.draws, params.seed])
-        inputs = (files.probe, files.maps[number], files.clean[number])
-        write_tops(Path(snakemake.output.tops[number]).parent, tops, config_hash, inputs)
-        write_csv(table, snakemake.output.dissection[number])
+    maps = open_maps(files.maps, layer, rerun_probe(recipe, probe))
+    draws = {}
+    for draw, store in zip(params.draws, files.draws, strict=True):
+        source = draw_noisy(probe, wildcards.kind, float(wildcards.std), params.noise, draw)
+        draws[draw, draw_seed(seed, draw)] = open_maps(store, layer, Rerun(recipe, source, probe.size))
+    units = select_units(params.units, clean, settings["min_iou"], seed, layer)
+    noisy = NoisyMaps(maps, draws, params.fractions)
+    concepts, device = load_concepts(files.concepts, probe), counting_device(maps, recipe)
+    runs = dissect_noisy(noisy, probe, concepts, device, settings)
+    config_hash = sha256_json([settings, params.fractions, params.draws, seed])
+    inputs = (files.probe, files.maps, files.clean)
+    write_tops(snakemake.output.tops, find_noisy_tops(runs, units), config_hash, inputs)
+    write_csv(compare_noisy(runs, clean, units), snakemake.output.dissection)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from nemesis.fetch import download_broden
 from nemesis.job import job
-from nemesis.probes.broden_download import download_broden
 
 with job(snakemake.log[0]):
     download_broden(

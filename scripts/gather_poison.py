@@ -1,10 +1,7 @@
 """Join the shards of an attack into one poison.zarr."""
 
-from pathlib import Path
-
-from nemesis.corruption.poisoned import join_poison
 from nemesis.job import job
+from nemesis.perturb.poison import join_poison
 
 with job(snakemake.log[0]):
-    shards = [Path(path).parent for path in snakemake.input.shards]
-    join_poison(shards, Path(snakemake.output.poison).parent)
+    join_poison(snakemake.input.shards, snakemake.output.poison)

@@ -2,17 +2,33 @@
 
 from pathlib import Path
 
-from nemesis.corruption.attack import METHODS
-from nemesis.corruption.layers import open_layer, open_reader, plan_attack, poison_layer
+from nemesis.corruption.attack import METHODS, Record, poison_layer
+from nemesis.corruption.layer import CleanFiles, open_attacked_layer
+from nemesis.corruption.plan import plan_attack, select_attacked
+from nemesis.corruption.shown import prepare_pass
+from nemesis.corruption.targets import Aim
+from nemesis.files import sha256_json
 from nemesis.job import job
+from nemesis.models.registry import build_network
+from nemesis.perturb.poison import needs_residue
+from nemesis.probes.probe import read_concepts
+from nemesis.stores import Origin
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
-    layer = open_layer(files, params, wildcards.layer)
-    part = (int(params.shard), params.shards)
-    subject, plan = plan_attack(layer, files.concepts, params, wildcards.mode, wildcards.masks, *part)
-    stores = {eps: Path(path).parent for eps, path in zip(params.designed["eps"], snakemake.output.poison, strict=True)}
-    with open_reader(layer, files, params, pad=False) as (reader, batch):
-        attack = METHODS[wildcards.method](reader, layer.name, params.designed["steps"])
-        inputs = (files.probe, files.weights, files.clean)
-        poison_layer(layer.name, subject, plan, attack, batch, stores, params, inputs)
+    designed, seed = params.designed, params.seed
+    clean = CleanFiles(files.probe, files.concepts, files.maps, files.clean, files.thresholds, files.tally)
+    layer = open_attacked_layer(wildcards.layer, clean, params.settings, params.device)
+    aim = Aim(
+        wildcards.mode, wildcards.masks, designed["targets"], designed["objective"], designed["max_fraction"], seed
+    )
+    units = select_attacked(layer, params.units, designed["units"], seed)
+    concepts = read_concepts(files.concepts)
+    subject, plan = plan_attack(layer, units, aim, concepts, int(params.shard), params.shards)
+    network = build_network(params.model, params.spec, Path(files.weights))
+    forward = prepare_pass(layer, network, params.batch, pad=False)
+    attack = METHODS[wildcards.method](forward.reader, layer.name, designed["steps"])
+    storages = [designed["storage"], *designed.get("compare_storage", {}).get("kinds", ())]
+    origin = Origin(sha256_json(designed), (files.probe, files.weights, files.clean))
+    stores = dict(zip(designed["eps"], snakemake.output.poison, strict=True))
+    poison_layer(stores, attack, plan, subject, forward.batch, Record(origin, seed, needs_residue(storages)))

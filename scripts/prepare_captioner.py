@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from nemesis.fetch import download_checkpoint
 from nemesis.job import job
 from nemesis.milan.checkpoint import load_published, save_captioner
-from nemesis.milan.fetch import fetch_checkpoint
 
 with job(snakemake.log[0]):
     params, output = snakemake.params, snakemake.output
     spec = params.captioner
-    path = Path(spec["path"]) if spec["kind"] == "checkpoint" else fetch_checkpoint(spec["name"], params.archive)
+    if spec["kind"] == "checkpoint":
+        path = Path(spec["path"])
+    else:
+        path = download_checkpoint(spec["name"], params.archive, load_published)
     save_captioner(load_published(path), output.captioner, output.card, source=path.name)

@@ -8,14 +8,16 @@ from nemesis.files import write_csv
 from nemesis.job import job
 from nemesis.milan.checkpoint import save_captioner
 from nemesis.milan.encoder import DEFAULT_LAYERS, build_encoder
-from nemesis.milan.lessons import PUBLISHED_COURSE, SHORT_COURSE, train_captioner
-from nemesis.milan.study import study_annotations, study_regions
+from nemesis.milan.training import PUBLISHED_COURSE, SHORT_COURSE, train_captioner
+from nemesis.milan.training_data import study_annotations, study_regions
 from nemesis.scoring.bleu import corpus_bleu
+
+EMBEDDED = {"kind": "efficientnet_lite0"}  # sees the regions of the embedded probe
 
 with job(snakemake.log[0], snakemake.threads):
     params, files, output = snakemake.params, snakemake.input, snakemake.output
     milan, captioner, device = params.milan, params.captioner, choose_device(params.device)
-    spec = {"kind": "efficientnet_lite0"} | captioner.get("encoder", {}) | {"size": milan["size"]}
+    spec = captioner.get("encoder", EMBEDDED) | {"size": milan["size"]}
     spec.setdefault("layers", list(DEFAULT_LAYERS.get(spec.get("arch", spec["kind"]), ())))
     encoder = build_encoder(spec, device=device)
     if captioner["kind"] == "regions":

@@ -18,7 +18,7 @@ with job(snakemake.log[0], snakemake.threads):
         images,
         targets,
         seed=snakemake.params.seed,
-        epochs=spec.get("epochs", 40),
+        epochs=spec["epochs"],
         threads=snakemake.threads,
         progress=lambda epoch, epochs, loss: logging.info("epoch %d/%d, loss %.4f", epoch, epochs, loss),
         held_out=probe.splits != "train",

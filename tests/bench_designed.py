@@ -48,7 +48,7 @@ class Bench:
     """A probe, one layer of a network, its clean dissection, and how long that took."""
 
     def __init__(self, folder: Path, kind: str, layer: str, images: int, size: int, options):
-        from nemesis.corruption.layer import Layer
+        from nemesis.corruption.layer import AttackedLayer
         from nemesis.devices import choose_batch, choose_device
         from nemesis.dissection.dissect import load_concepts
         from nemesis.models.registry import build_network
@@ -65,7 +65,7 @@ class Bench:
         spec = {"kind": kind} | ({"weights": "random", "classes": 10} if kind == "tinyvgg" else {})
         self.network = build_network(kind, spec)
         self.settings = {"quantile": 0.005, "threshold": "exact", "iou": "published", "min_iou": 0.0}
-        self.layer = Layer(layer, None, None, None, None, probe, concepts, self.device, self.settings)
+        self.layer = AttackedLayer(layer, None, None, None, None, probe, concepts, self.device, self.settings)
         self.dissect()
 
     def dissect(self) -> float:
@@ -99,27 +99,25 @@ class Bench:
 
     def plan(self, count: int):
         """An untargeted attack on the `count` units of the highest IoU."""
-        from nemesis.corruption.plan import plan_rows, survey_probe
-        from nemesis.corruption.poison import Subject
+        from nemesis.corruption.plan import Subject, plan_rows, survey_probe
         from nemesis.corruption.targets import Task
 
         table = self.layer.table.sort_values("iou", ascending=False).head(count).sort_values("unit")
         tasks = [Task(int(row.unit), int(row.number)) for row in table.itertuples() if row.number]
         layer = self.layer
-        survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, self.device, "segmentation")
-        plan = plan_rows(tasks, survey, 0.1)
-        return Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7"), plan
+        subject = Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7")
+        return subject, plan_rows(tasks, survey_probe(tasks, subject, self.device), 0.1)
 
     def attack(self, subject, plan, eps: float, path: Path):
         """Attack and store, as the workflow's job does."""
-        from nemesis.corruption.attack import UnitPGD
-        from nemesis.corruption.poison import attack_rows
-        from nemesis.corruption.poisoned import write_poison
+        from nemesis.corruption.attack import UnitPGD, attack_rows
+        from nemesis.perturb.pgd import round_rows
+        from nemesis.perturb.poison import write_poison
 
         with self.reader(pad=False) as reader:
             attack = UnitPGD(reader, self.layer.name)
             attacked = attack_rows(attack, plan, subject, np.full(len(plan), eps), self.batch)
-            write_poison(path, plan, subject.probe.size, eps, attacked, False, 64)
+            write_poison(path, plan, round_rows(attacked, eps), subject.probe.size)
 
     def bare_passes(self, images: np.ndarray, steps: int = 10):
         """`steps` forward and backward passes over images in full batches, and nothing else."""
@@ -171,23 +169,24 @@ def compare_attack(folder: Path, options):
 
 def compare_redissection(folder: Path, options):
     """Dissecting one attacked unit again over a full clean dissection of the layer."""
-    from nemesis.corruption.poisoned import open_poison
-    from nemesis.corruption.rows import change_of, poisoned_images, show_rows
+    from nemesis.corruption.redissect import redissect
+    from nemesis.corruption.shown import ForwardPass, change_of, poisoned_images, show_rows
+    from nemesis.corruption.targets import Task
+    from nemesis.perturb.poison import open_poison
 
     set_threads(options)
     bench = Bench(folder, "tinyvgg", "conv5", 1200, 128, options)
     subject, plan = bench.plan(16)
     bench.attack(subject, plan, 6, folder / "poison.zarr")
-    poison, layer = open_poison(folder / "poison.zarr"), bench.layer
+    poison, layer = open_poison(folder / "poison.zarr", Task), bench.layer
     sizes = [len(poison.rows_of(task)) for task in range(len(poison.tasks))]
 
     def again(tasks: range):
-        rows = np.concatenate([poison.rows_of(task) for task in tasks])
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
-        corrupt = poisoned_images(poison, "lossless")
+        span, corrupt = poison.span_of(tasks), poisoned_images(poison, "lossless")
         with bench.reader(pad=True) as reader:
-            shown = show_rows(reader, layer.name, poison, span, layer.probe, corrupt, np.float16, bench.batch)
-        layer.redissect([change_of(poison, shown, span.start, task) for task in tasks])
+            forward = ForwardPass(reader, layer.name, layer.probe, bench.batch, layer.maps.dtype)
+            shown = show_rows(forward, poison, span, corrupt)
+        redissect([change_of(poison, shown, span.start, task) for task in tasks], layer)
 
     every, together, alone = range(len(poison.tasks)), [], []
     for _ in range(options.repeats):

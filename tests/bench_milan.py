@@ -80,7 +80,7 @@ def bench_exemplars(options):
 
 def bench_decoding(options):
     """Re-ranked beams of 50 with random weights of the published sizes: no beam ever ends, the worst case."""
-    from nemesis.milan.search import decode
+    from nemesis.milan.describe import decode
 
     captioner, features = make_captioner(), torch.rand(options.units, EXEMPLARS, FEATURES)
     loops = {"a loop over units, as the published code computes": False, "the same loop, keys computed once": True}
@@ -110,8 +110,7 @@ def bench_decoding(options):
 
 def make_captioner():
     """A captioner of the published sizes with random weights."""
-    from nemesis.milan.decoder import Captioner, Decoder
-    from nemesis.milan.language import LanguageModel
+    from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
     from nemesis.milan.text import Vocabulary
 
     torch.manual_seed(0)
@@ -126,7 +125,7 @@ def describe_one(captioner, unit: torch.Tensor, keep_keys: bool = False) -> list
 
     keep_keys: do not compute the exemplars' keys anew for each beam and step, as the published code does.
     """
-    from nemesis.milan.decoder import State
+    from nemesis.milan.captioner import State
 
     decoder, language, words = captioner.decoder, captioner.language, captioner.vocabulary
     features = unit[None]

@@ -9,11 +9,12 @@ import torch
 import zarr
 
 from nemesis import stores
-from nemesis.corruption.plan import ALL, EMPTY, Plan, select_tasks
+from nemesis.corruption.plan import EMPTY, Plan, select_tasks
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.models.network import LayerReader, Network
-from nemesis.probes.regions import Regions, find_regions
+from nemesis.perturb.poison import ALL
+from nemesis.probes.probe import Regions, find_regions
 
 LAYER, UNITS = "2", 5
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.2, 0.25)

@@ -15,17 +15,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.corruption.attack import UnitPGD
+from nemesis.corruption.attack import UnitPGD, attack_rows
 from nemesis.corruption.collateral import measure_collateral
-from nemesis.corruption.layer import Layer
-from nemesis.corruption.minimum import find_minimum
-from nemesis.corruption.plan import Plan, plan_rows, survey_probe
-from nemesis.corruption.poison import Subject, attack_rows
-from nemesis.corruption.poisoned import Poison, open_poison, write_poison
-from nemesis.corruption.redissect import Redissected, redissect
-from nemesis.corruption.rows import Shown, change_of, poisoned_images, show_rows
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.minimum import find_minimum, open_brackets
+from nemesis.corruption.plan import Plan, Subject, plan_rows, survey_probe
+from nemesis.corruption.redissect import Change, Redissected, redissect
+from nemesis.corruption.shown import (
+    ForwardPass,
+    Shown,
+    StoredAttack,
+    change_of,
+    poisoned_images,
+    random_images,
+    show_rows,
+)
 from nemesis.corruption.targets import Task
-from nemesis.corruption.versions import Change
 from nemesis.dissection.again import Recipe, Rerun, rerun_probe
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
@@ -33,6 +38,8 @@ from nemesis.dissection.resample import resample_runs
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader, Network
+from nemesis.perturb.pgd import round_rows
+from nemesis.perturb.poison import Poison, open_poison, write_poison
 from nemesis.probes.probe import Probe
 
 SETTINGS = {"quantile": 0.01, "threshold": "exact", "iou": "published", "min_iou": 0.0, "null_replicates": 3}
@@ -114,7 +121,7 @@ def count_streamed(case: Case) -> list:
     return dissect_layer([Run(maps, threshold)], case.probe, case.concepts, torch.device(case.device), "published")
 
 
-def open_layer(case: Case) -> Layer:
+def open_layer(case: Case) -> AttackedLayer:
     """The clean dissection of the case's layer, as an attack opens it."""
     maps = open_maps(extract(case), case.layer)
     ((tally, _, table),) = dissect(case, maps, "cpu")
@@ -122,10 +129,10 @@ def open_layer(case: Case) -> Layer:
     found = layer_thresholds(maps, SETTINGS["quantile"], SETTINGS["threshold"]).threshold
     areas = tally.concept_area.numpy()
     device = torch.device(case.device)
-    return Layer(case.layer, maps, table, found, areas, case.probe, case.concepts, device, SETTINGS)
+    return AttackedLayer(case.layer, maps, table, found, areas, case.probe, case.concepts, device, SETTINGS)
 
 
-def choose(layer: Layer, units: int = 4) -> list[Task]:
+def choose(layer: AttackedLayer, units: int = 4) -> list[Task]:
     """Units with a label, and another concept to be called by."""
     labelled = layer.table[layer.table["number"] > 0].head(units)
     names = labelled["number"].tolist()
@@ -135,15 +142,14 @@ def choose(layer: Layer, units: int = 4) -> list[Task]:
     ]
 
 
-def plan_attack(layer: Layer, fraction: float = 0.5, objective: str = "equation7") -> tuple[Subject, Plan]:
+def plan_attack(layer: AttackedLayer, fraction: float = 0.5, objective: str = "equation7") -> tuple[Subject, Plan]:
     """An attack on some units, on at most this share of the images."""
     tasks = choose(layer)
-    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, layer.device, "segmentation")
-    plan = plan_rows(tasks, survey, fraction, layer=layer.name)
-    return Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", objective), plan
+    subject = Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", objective)
+    return subject, plan_rows(tasks, survey_probe(tasks, subject, layer.device), fraction, layer=layer.name)
 
 
-def poison(case: Case, layer: Layer, name: str = "poison", objective: str = "equation7") -> Poison:
+def poison(case: Case, layer: AttackedLayer, name: str = "poison", objective: str = "equation7") -> Poison:
     """Attack and store."""
     with case.reader(pad=False) as reader:
         return write_attack(case, *plan_attack(layer, objective=objective), UnitPGD(reader, layer.name, STEPS), name)
@@ -153,26 +159,29 @@ def write_attack(case: Case, subject: Subject, plan: Plan, attack, name: str = "
     """Let an attack, inside its reader's `with` block, work, and store what it makes."""
     path = case.folder / f"{name}.zarr"
     attacked = attack_rows(attack, plan, subject, np.full(len(plan), EPS), case.batch)
-    write_poison(path, plan, case.probe.size, EPS, attacked, False, 16)
-    return open_poison(path)
+    write_poison(path, plan, round_rows(attacked, EPS), case.probe.size)
+    return open_poison(path, Task)
 
 
 def show(case: Case, poison: Poison) -> Shown:
     """The maps and measures of all poisoned images."""
     rows = slice(0, len(poison.image))
     with case.reader() as reader:
-        arguments = (reader, case.layer, poison, rows, case.probe, poisoned_images(poison, "lossless"))
-        return show_rows(*arguments, np.float16, case.batch)
+        return show_rows(forward(case, reader), poison, rows, poisoned_images(poison, "lossless"))
+
+
+def forward(case: Case, reader: LayerReader) -> ForwardPass:
+    """How the case's images pass through its network."""
+    return ForwardPass(reader, case.layer, case.probe, case.batch, np.dtype(np.float16))
 
 
 def list_changes(poison: Poison, found: Shown) -> list[Change]:
     return [change_of(poison, found, 0, task) for task in range(len(poison.tasks))]
 
 
-def redissect_on(device, layer: Layer, changes: list[Change]) -> Redissected:
+def redissect_on(device, layer: AttackedLayer, changes: list[Change]) -> Redissected:
     """Dissect the units again, counting on a device."""
-    arguments = (layer.maps, layer.probe, layer.concepts, layer.areas)
-    return redissect(changes, *arguments, torch.device(device), SETTINGS)
+    return redissect(changes, layer, torch.device(device))
 
 
 @contextlib.contextmanager
@@ -190,11 +199,14 @@ def precision(tf32: bool):
             part.fp32_precision = value
 
 
-def find_smallest(case: Case, layer: Layer) -> pd.DataFrame:
+def find_smallest(case: Case, layer: AttackedLayer) -> pd.DataFrame:
     """The minimum epsilon of some units."""
     subject, plan = plan_attack(layer)
-    return find_minimum(layer, subject, plan, UnitPGD(case.reader(pad=False), layer.name, 2), {}, 8, case.batch)
+    attack, brackets = UnitPGD(case.reader(pad=False), layer.name, 2), open_brackets(plan.tasks, {}, 8)
+    return find_minimum(layer, subject, plan, attack, case.batch, brackets)
 
 
-def count_collateral(case: Case, layer: Layer, poison: Poison) -> pd.DataFrame:
-    return measure_collateral(layer, poison, case.reader(), "lossless", SEED, case.batch)
+def count_collateral(case: Case, layer: AttackedLayer, poison: Poison) -> pd.DataFrame:
+    noise = random_images(poison.attrs["eps"], SEED, "lossless")
+    attack = StoredAttack(poison, poisoned_images(poison, "lossless"), noise)
+    return measure_collateral(layer, forward(case, case.reader()), attack)

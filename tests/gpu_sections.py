@@ -34,13 +34,13 @@ from scale_stages import build_vgg16, peak_mb
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.plan import survey_probe
-from nemesis.corruption.quality import compare_images
 from nemesis.devices import PROCESSOR, choose_batch
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader
+from nemesis.perturb.quality import compare_images
 from nemesis.probes.probe import open_probe, prepare_probe
 from nemesis.stores import blocks
 
@@ -243,7 +243,7 @@ def _time_attack(bench: Bench, case: Case, images: int):
     fraction = min(0.5, bench.size.rows / (4 * images))
     subject, plan = plan_attack(layer, fraction)
     for name, device in (("survey", PROCESSOR), ("survey, on the device", bench.device)):
-        arguments = (plan.tasks, layer.maps, layer.thresholds, layer.probe, device, "segmentation")
+        arguments = (plan.tasks, subject, device)
         yield bench.time(name, case.layer, images, lambda arguments=arguments: survey_probe(*arguments))
     rows, steps = len(plan), bench.size.steps
     forward, step = (bench.bare(stage, case.layer) for stage in ("forward", "step"))

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from nemesis.corruption.mixed import mix_maps
-from nemesis.corruption.noise import choose_images, draw_seed
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tops import find_mixed_tops, write_tops
 from nemesis.files import write_csv
@@ -16,6 +15,7 @@ from nemesis.pages.settings import LayerFiles, open_report_layer
 from nemesis.pages.site import Site, write_site
 from nemesis.pages.units import write_layer
 from nemesis.pages.views import Units, view_units
+from nemesis.perturb.noise import choose_images, draw_seed
 from nemesis.probes.probe import unlabelled_rows, write_arrays
 from nemesis.stores import save_array, write_root, write_store
 

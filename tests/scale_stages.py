@@ -106,17 +106,18 @@ def _dissect(place: Place, replicates: int) -> dict:
 
 def open_layer(place: Place):
     """The layer as an attack opens it."""
-    from nemesis.corruption.layers import open_layer as open_it
+    from nemesis.corruption.layer import CleanFiles, open_attacked_layer
 
-    names = {"clean": f"{place.layer}.csv", "thresholds": f"{place.layer}-thresholds.csv", "concepts": "concepts.csv"}
-    names |= {"tally": f"{place.layer}-tally.zarr/zarr.json", "maps": f"{place.layer}.zarr/zarr.json"}
-    files = {name: place.folder / path for name, path in (names | {"probe": "probe.zarr/zarr.json"}).items()}
-    return open_it(SimpleNamespace(**files), SimpleNamespace(device=place.device, settings=SETTINGS), place.layer)
+    names = ("probe.zarr", "concepts.csv", f"{place.layer}.zarr", f"{place.layer}.csv")
+    names += (f"{place.layer}-thresholds.csv", f"{place.layer}-tally.zarr")
+    files = CleanFiles(*(place.folder / name for name in names))
+    return open_attacked_layer(place.layer, files, SETTINGS, place.device)
 
 
 def redissect(place: Place) -> dict:
     """Dissecting TASKS units again after a tenth of the images changed, in all versions of an attack's three tables."""
-    from nemesis.corruption.versions import Change
+    from nemesis.corruption.redissect import Change
+    from nemesis.corruption.redissect import redissect as redissect_changes
 
     layer = open_layer(place)
     images = np.arange(0, place.images, 10)
@@ -126,16 +127,16 @@ def redissect(place: Place) -> dict:
         clean, poisoned, noisy = float(layer.thresholds[unit]), maps[2 * eps], maps[2 * eps + 1]
         changes += [Change(unit, images, poisoned), Change(unit, images, noisy), Change(unit, images, poisoned, clean)]
         changes += [Change(unit, images, poisoned, chosen=few) for few in chosen]
-    return clock(lambda: layer.redissect(changes)) | {"amount": TASKS * place.images}
+    return clock(lambda: redissect_changes(changes, layer)) | {"amount": TASKS * place.images}
 
 
 def survey(place: Place) -> dict:
     """What an attack on TASKS units reads before it chooses images."""
-    from nemesis.corruption.plan import survey_probe
+    from nemesis.corruption.plan import Subject, survey_probe
 
     layer = open_layer(place)
-    arguments = (make_tasks(), layer.maps, layer.thresholds, layer.probe, layer.device, "segmentation")
-    return clock(lambda: survey_probe(*arguments)) | {"amount": TASKS * place.images}
+    subject = Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7")
+    return clock(lambda: survey_probe(make_tasks(), subject, layer.device)) | {"amount": TASKS * place.images}
 
 
 def make_tasks():
@@ -147,9 +148,10 @@ def make_tasks():
 
 def noise(place: Place) -> dict:
     from nemesis.corruption.noisy import noisy_images
+    from nemesis.perturb.noise import StoredNoise
 
     probe, _, _ = place.open()
-    source = noisy_images(probe, "gaussian", 0.05, 1.0, SEED, "lossless")
+    source = noisy_images(probe, StoredNoise("gaussian", 0.05, "lossless"), 1.0, SEED)
 
     def load_all():
         for start in range(0, place.images, BATCH):
@@ -190,25 +192,26 @@ def poison_row(place: Place) -> dict:
 
 
 def _poison(place: Place, attack, rows: int):
-    from nemesis.corruption.layers import CHUNK_BYTES
-    from nemesis.corruption.poison import Subject, attack_rows
-    from nemesis.corruption.poisoned import write_poison
+    from nemesis.corruption.attack import attack_rows
+    from nemesis.corruption.plan import Subject
+    from nemesis.perturb.pgd import round_rows
+    from nemesis.perturb.poison import write_poison
 
     probe, _, _ = place.open()
     holder = SimpleNamespace(shape=(place.shape[0], probe.count, *place.shape[1:]))
     subject = Subject(probe, holder, np.zeros(place.shape[0]), "segmentation", "equation7")
     plan = make_plan(place, rows)
     attacked = attack_rows(attack, plan, subject, np.full(rows, 6.0), place.batch)
-    chunk = CHUNK_BYTES // (3 * SIDE * SIDE)
-    write_poison(place.folder / "poison.zarr", plan, probe.size, 6.0, attacked, False, chunk)
+    write_poison(place.folder / "poison.zarr", plan, round_rows(attacked, 6.0), probe.size)
 
 
 def show_row(place: Place) -> dict:
     """What showing poisoned images does beside the network: read them, and draw noise of the same size."""
     import torch
 
-    from nemesis.corruption.poisoned import open_poison
-    from nemesis.corruption.rows import poisoned_images, random_images, show_rows
+    from nemesis.corruption.shown import ForwardPass, poisoned_images, random_images, show_rows
+    from nemesis.corruption.targets import Task
+    from nemesis.perturb.poison import open_poison
 
     class Reader:
         """Stands in for the network."""
@@ -219,14 +222,13 @@ def show_row(place: Place) -> dict:
             return {place.layer: torch.zeros(len(images), *place.shape)}
 
     probe, _, _ = place.open()
-    poison = open_poison(place.folder / "poison.zarr")
-    options = {"dtype": np.float16, "batch": BATCH}
+    poison = open_poison(place.folder / "poison.zarr", Task)
+    forward = ForwardPass(Reader(), place.layer, probe, BATCH, np.dtype(np.float16))
 
     def show():
         span = slice(0, len(poison.image))
-        arguments = (Reader(), place.layer, poison, span, probe)
-        show_rows(*arguments, poisoned_images(poison, "lossless"), **options, measure=False)
-        show_rows(*arguments, random_images(6.0, SEED, "lossless"), **options, measure=False)
+        show_rows(forward, poison, span, poisoned_images(poison, "lossless"), measure=False)
+        show_rows(forward, poison, span, random_images(6.0, SEED, "lossless"), measure=False)
 
     return clock(show) | {"amount": len(poison.image)}
 
@@ -235,7 +237,7 @@ def measure_row(place: Place) -> dict:
     """How far stored images are from clean ones: largest difference, SSIM and the like."""
     import torch
 
-    from nemesis.corruption.quality import compare_images
+    from nemesis.perturb.quality import compare_images
 
     probe, _, device = place.open()
     clean = torch.from_numpy(probe.images(0, place.images)).to(device)
@@ -247,7 +249,7 @@ def measure_row(place: Place) -> dict:
 
 def copy_row(place: Place) -> dict:
     """Joining two shards of poisoned images."""
-    from nemesis.corruption.poisoned import join_poison, open_poison
+    from nemesis.perturb.poison import join_poison, open_poison
 
     rows = 2 * len(open_poison(place.folder / "poison.zarr").image)
     shards = [place.folder / "poison.zarr"] * 2
@@ -314,10 +316,10 @@ def start(place: Place) -> dict:
     """What every job costs before it works: reading the workflow, and the imports of an attack."""
     command = [sys.executable, "-m", "snakemake", "all", "--dry-run", "--snakefile", ROOT / "Snakefile"]
     command += ["--directory", place.folder, "--configfile", ROOT / "config.yaml", "--quiet", "all"]
-    found = [command, [sys.executable, "-c", "import nemesis.corruption.layers, nemesis.corruption.attack"]]
+    found = [command, [sys.executable, "-c", "import nemesis.corruption.layer, nemesis.corruption.attack"]]
     taken = clock(lambda: [subprocess.run(list(map(str, part)), check=True, capture_output=True) for part in found])
     import nemesis.corruption.attack
-    import nemesis.corruption.layers  # noqa: F401
+    import nemesis.corruption.layer  # noqa: F401
 
     return taken | {"amount": 1}
 

@@ -4,8 +4,7 @@ import itertools
 
 import torch
 
-from nemesis.milan.decoder import Captioner, Decoder
-from nemesis.milan.language import LanguageModel
+from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
 from nemesis.milan.text import Vocabulary
 
 

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from nemesis.errors import InputError
-from nemesis.models.fetch import download_weights
+from nemesis.fetch import download_weights
 from nemesis.models.network import run_to_layers
 from nemesis.models.registry import build_network
+from nemesis.models.weights import load_weights
 from nemesis.sources import COLUMNS
 
 VGG = {"kind": "vgg16_places365"}
@@ -248,7 +249,7 @@ def test_weights_are_downloaded_once_and_load(server, tmp_path, resnet):
     archive.parent.mkdir()
     for _ in range(2):
         target.unlink(missing_ok=True)  # as Snakemake does before it runs a job again
-        assert download_weights("resnet50_imagenet", archive, target, table, **FAST) == target
+        assert download_weights("resnet50_imagenet", archive, target, load_weights, table, **FAST) == target
     assert [asked.path for asked in server.asked] == ["/bad.pth", "/good.pth"]
     assert names(archive.parent) == {"r.pth", "r.pth.sha256", "resnet50_imagenet"}
     check_network(RESNET, target, resnet, {"layer1": "layer1"}, 1000)
@@ -258,11 +259,13 @@ def test_weights_are_downloaded_once_and_load(server, tmp_path, resnet):
 def test_anything_else_is_refused_and_not_kept(server, tmp_path, content):
     table = write_table(tmp_path, primary=server.serve("/r.pth", content))
     with pytest.raises(InputError, match="no address delivered it") as caught:
-        download_weights("resnet50_imagenet", tmp_path / "out" / "r.pth", tmp_path / "r.pth", table, **FAST)
+        download_weights(
+            "resnet50_imagenet", tmp_path / "out" / "r.pth", tmp_path / "r.pth", load_weights, table, **FAST
+        )
     assert "models: {NAME: {weights: PATH}}" in str(caught.value) and "\n" not in str(caught.value)
     assert names(tmp_path) == {"table.csv", "out"} and names(tmp_path / "out") == set()
 
 
 def test_a_kind_without_published_weights(tmp_path):
     with pytest.raises(InputError, match="tinyvgg: no weights of this kind are published"):
-        download_weights("tinyvgg", tmp_path / "a.pth", tmp_path / "b.pth")
+        download_weights("tinyvgg", tmp_path / "a.pth", tmp_path / "b.pth", load_weights)

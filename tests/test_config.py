@@ -1,6 +1,7 @@
 """A bad key ends in one line before any job starts; a good config gets every default."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from nemesis.config import (
     wants_gpu,
 )
 from nemesis.errors import InputError
+from nemesis.plan import paths
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "schemas" / "config.schema.yaml"
@@ -27,6 +29,9 @@ SMALL = {
     "models": {"lite": {"kind": "efficientnet_lite0"}, "vgg": {"kind": "tinyvgg", "probe": "scenes"}},
     "experiments": [{"probe": "scenes", "model": "lite", "layers": ["blocks.2", "blocks.4"]}],
 }
+
+
+EXPERIMENT = ("experiments", 0)
 
 
 def with_change(*place, value):
@@ -60,10 +65,58 @@ def test_defaults_are_filled_in():
         "min_iou": 0.04,
         "dtype": "float16",
         "max_store_gb": 100,
-        "null_replicates": 10,
+        "null_replicates": 5,
     }
     assert config["experiments"][0]["units"] == "all"
     assert "noise" not in config
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("my.yaml", "my"), ("configs/a b/My.2_x-1.yaml", "My.2_x-1"), ("a.yaml, ../b.json", "b"), ("config", "config")],
+)
+def test_a_run_has_the_name_of_its_last_file(where, name):
+    assert check_config(SMALL, SCHEMA, where)["name"] == name
+    assert check_config(SMALL | {"name": "7th.run"}, SCHEMA, where)["name"] == "7th.run"
+
+
+@pytest.mark.parametrize("name", ["my run", "Läufe", ".hidden", "a/b", "..", "{probe}", "", "a\n"])
+def test_a_name_that_is_no_folder(name):
+    """Refused where it stands in the config; one that a file has needs a `name:` there."""
+    possible = "letters, digits, '.', '_' and '-' can be in it, and no '.' at the start"
+    with pytest.raises(InputError) as caught:
+        check_config(SMALL | {"name": name}, SCHEMA, "my.yaml")
+    assert str(caught.value) == f"my.yaml: name: {name!r} cannot be the name of a folder of results; {possible}"
+    if name in ("my run", "Läufe", ".hidden", "{probe}"):
+        with pytest.raises(InputError) as caught:
+            check_config(SMALL, SCHEMA, f"data/{name}.yaml")
+        assert str(caught.value) == (
+            f"data/{name}.yaml: the name of the file, {name!r}, cannot be that of the run ({possible}); set one in the"
+            " file, `name: my_run`"
+        )
+
+
+@pytest.mark.parametrize("layer", ["clean", "noise", "designed", "shards", "activations.zarr"])
+def test_a_layer_may_have_the_name_of_a_folder_beside_it(layer):
+    """results/p/m/clean/clean/thresholds.csv, of a layer `clean`, beside results/p/m/clean/activations.zarr."""
+    assert check(with_change(*EXPERIMENT, "layers", value=[layer]))["experiments"][0]["layers"] == [layer]
+    values = {"probe": "p", "model": "m", "layer": layer, "kind": "gaussian", "std": "0.02", "corruption": "clean"}
+    values |= {"method": "pgd", "eps": "4", "mode": "shared", "masks": "baseline", "draw": "0", "shard": "0"}
+    patterns = {text for text in vars(paths).values() if isinstance(text, str) and text.startswith(paths.PAIR)}
+    files = {Path(pattern.format(**values)): pattern for pattern in patterns if Path(pattern).suffix}
+    assert len(files) > 20
+    for file, pattern in files.items():
+        stores = [one for one in files if one.name == "zarr.json" and one.parent in file.parents]
+        assert {folder for folder in files if folder in file.parents} == set(), "a file where a folder is needed"
+        assert [one for one in stores if one != file] == [], "a file in the store of another"
+        matching = [one for one in patterns if Path(one).suffix and re.fullmatch(to_regex(one), str(file))]
+        assert matching == [pattern]
+
+
+def to_regex(pattern: str) -> str:
+    """What a rule's path matches: a wildcard is one part of it; attacks of exemplars have other masks."""
+    text = re.escape(pattern.replace("{masks}", "MASKS"))
+    return re.sub(r"\\\{\w+\\\}", "[^/]+", text).replace("MASKS", "(segmentation|baseline)")
 
 
 def test_given_values_stay():
@@ -86,7 +139,6 @@ def test_a_default_is_not_shared():
     assert second["dissection"]["iou"] == check(SMALL)["dissection"]["iou"] == "published"
 
 
-EXPERIMENT = ("experiments", 0)
 BAD = {
     "unknown section": (with_change("noize", value={}), ["key 'noize' is not known", "did you mean 'noise'?"]),
     "unknown key": (
@@ -135,8 +187,8 @@ BAD = {
     "storage": (with_change("noise", "storage", value="jpeg-101"), ["noise.storage: 'jpeg-101' does not match"]),
     "name with a slash": (with_change("probes", "a/b", value={"kind": "minibroden"}), ["probes: 'a/b' does not match"]),
     "name of another folder": (
-        with_change("probes", "report", value={"kind": "minibroden"}),
-        ["probes.report: results/report has another purpose"],
+        with_change("probes", "runs", value={"kind": "minibroden"}),
+        ["probes.runs: results/runs has another purpose"],
     ),
     "empty list": (with_change("noise", "std", value=[]), ["noise.std: []"]),
     "twice in a list": (with_change("noise", "seeds", value=[1, 1]), ["noise.seeds: [1, 1]"]),
@@ -164,6 +216,10 @@ BAD = {
     "a layer twice in one list": (
         with_change(*EXPERIMENT, "layers", value=["a", "a"]),
         ["experiments[0].layers: ['a', 'a']"],
+    ),
+    "layer like a file of the store": (
+        with_change(*EXPERIMENT, "layers", value=["a", "zarr.json"]),
+        ["experiments[0].layers: no layer can be called zarr.json"],
     ),
     "layer with a slash": (with_change(*EXPERIMENT, "layers", value=["../x"]), ["experiments[0].layers[0]: '../x'"]),
 }
@@ -234,7 +290,7 @@ def test_designed_defaults():
     assert (designed["max_fraction"], designed["units"], designed["layers"]) == (0.1, 50, "all")
     assert not {"compare_storage", "collateral", "minimum_epsilon"} & set(designed)
     part = check(with_change("designed", value={"compare_storage": {}, "minimum_epsilon": {}}))["designed"]
-    assert part["compare_storage"]["kinds"] == ["float", "lossless", "jpeg-95", "jpeg-75", "published"]
+    assert part["compare_storage"]["kinds"] == ["lossless", "jpeg-95", "jpeg-75", "published"]
     assert part["minimum_epsilon"] == {"highest": 16}
 
 

@@ -12,22 +12,23 @@ import torch
 from designed_layer import LAYER, UNITS, take_shard, tiny_network, tiny_reader
 
 from nemesis.corruption import designed
-from nemesis.corruption.attack import UnitPGD
+from nemesis.corruption.attack import UnitPGD, attack_rows
 from nemesis.corruption.collateral import measure_collateral
-from nemesis.corruption.compare import compare_storages
-from nemesis.corruption.designed import COLUMNS, CURVE, dissect_designed
+from nemesis.corruption.designed import COLUMNS, CURVE, compare_storages, dissect_designed
 from nemesis.corruption.export import POISONED, export_poison
-from nemesis.corruption.layer import Layer
-from nemesis.corruption.minimum import Bracket, find_minimum
-from nemesis.corruption.plan import EMPTY, plan_rows, survey_probe
-from nemesis.corruption.poison import Subject, attack_rows
-from nemesis.corruption.poisoned import join_poison, open_poison, write_poison, write_row_maps
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.minimum import Bracket, find_minimum, open_brackets
+from nemesis.corruption.plan import EMPTY, Subject, plan_rows, survey_probe
+from nemesis.corruption.poisoned import keep_row_maps
+from nemesis.corruption.shown import ForwardPass, open_attack
 from nemesis.corruption.targets import Task
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_activations
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
+from nemesis.perturb.pgd import round_rows
+from nemesis.perturb.poison import join_poison, open_poison, write_poison
 from nemesis.stores import open_store, read
 
 SETTINGS = {"quantile": 0.05, "threshold": "exact", "iou": "published", "min_iou": 0.0}
@@ -52,14 +53,14 @@ def layer(tiny, tmp_path_factory):
     maps, thresholds, tally, table = dissect_probe(tiny.probe, tiny.concepts, path)
     table["dead"] = False
     areas = tally.concept_area.numpy()
-    return Layer(LAYER, maps, table, thresholds, areas, tiny.probe, tiny.concepts, "cpu", SETTINGS)
+    return AttackedLayer(LAYER, maps, table, thresholds, areas, tiny.probe, tiny.concepts, "cpu", SETTINGS)
 
 
 def plan_attack(layer, units=range(UNITS), mode="untargeted", fraction=0.5):
     numbers = layer.table.set_index("unit")["number"]
     tasks = [Task(unit, int(numbers[unit]), 10 if mode == "targeted" else 0) for unit in units]
-    survey = survey_probe(tasks, layer.maps, layer.thresholds, layer.probe, "cpu", "segmentation")
     subject = Subject(layer.probe, layer.maps, layer.thresholds, "segmentation", "equation7")
+    survey = survey_probe(tasks, subject, "cpu")
     return subject, plan_rows(tasks, survey, fraction, mode == "shared")
 
 
@@ -69,18 +70,32 @@ def attack(layer, path, eps=20.0, plan=None, **options):
     chosen = chosen if plan is None else plan
     with tiny_reader() as reader:
         attacked = attack_rows(UnitPGD(reader, LAYER, 5), chosen, subject, np.full(len(chosen), eps), BATCH)
-        write_poison(path, chosen, layer.probe.size, eps, attacked, True, 3)
-    return open_poison(path)
+        write_poison(path, chosen, round_rows(attacked, eps, residue=True), layer.probe.size)
+    return open_poison(path, Task)
+
+
+def stored(poison, storage="lossless"):
+    """The attack as its images are stored."""
+    return open_attack(path_of(poison), storage, 0)
+
+
+def path_of(poison):
+    return Path(str(poison.store.store_path.store.root))
+
+
+def forward(layer, reader=None):
+    """How the layer's images pass through the tiny network."""
+    return ForwardPass(reader or tiny_reader(pad_to=BATCH), LAYER, layer.probe, BATCH, layer.maps.dtype)
 
 
 def dissect_all(layer, poisons, storage="lossless", budgets=(0.1, 0.25, 0.5)):
     """Of each eps its two tables, and the maps as they are stored."""
-    paths = [Path(str(poison.store.store_path.store.root)).with_suffix(".maps") for poison in poisons]
+    paths = [path_of(poison).with_suffix(".maps") for poison in poisons]
+    attacks = [stored(poison, storage) for poison in poisons]
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(tiny_reader(pad_to=BATCH))
         pairs = zip(paths, poisons, strict=True)
-        keeps = [stack.enter_context(write_row_maps(path, poison, layer.maps)) for path, poison in pairs]
-        tables = dissect_designed(layer, poisons, reader, storage, list(budgets), 0, BATCH, keeps)
+        keeps = [stack.enter_context(keep_row_maps(path, poison, layer.maps)) for path, poison in pairs]
+        tables = dissect_designed(layer, forward(layer), attacks, list(budgets), keeps)
     return [(*both, read(open_store(path)["maps"])) for both, path in zip(tables, paths, strict=True)]
 
 
@@ -169,9 +184,8 @@ def test_no_unit_to_attack(layer, tmp_path):
     poison = attack(layer, tmp_path / "poison.zarr", plan=EMPTY)
     table, curve, maps = dissect_again(layer, poison)
     assert (list(table), list(curve), len(table), len(curve), len(maps)) == (COLUMNS, CURVE, 0, 0, 0)
-    with tiny_reader(pad_to=BATCH) as reader:
-        assert not len(compare_storages(layer, poison, reader, ["lossless"], BATCH))
-    assert not len(measure_collateral(layer, poison, tiny_reader(pad_to=BATCH), "lossless", 0, BATCH))
+    assert not len(compare_storages(layer, forward(layer), poison, ["lossless"]))
+    assert not len(measure_collateral(layer, forward(layer), stored(poison)))
 
 
 @pytest.mark.parametrize("shards", [2, 4, 9])
@@ -182,7 +196,7 @@ def test_shards_join_to_the_same_attack(layer, tmp_path, shards):
     for shard, path in enumerate(paths):
         attack(layer, path, plan=take_shard(plan, shard, shards), mode="targeted")
     join_poison(paths, tmp_path / "joined.zarr")
-    joined = open_poison(tmp_path / "joined.zarr")
+    joined = open_poison(tmp_path / "joined.zarr", Task)
     assert joined.tasks == whole.tasks
     for name in ("task", "image", "rank"):
         assert (getattr(joined, name) == getattr(whole, name)).all()
@@ -192,8 +206,7 @@ def test_shards_join_to_the_same_attack(layer, tmp_path, shards):
 
 def test_storages_beside_their_controls(layer, tmp_path):
     poison = attack(layer, tmp_path / "poison.zarr")
-    with tiny_reader(pad_to=BATCH) as reader:
-        found = compare_storages(layer, poison, reader, ["float", "lossless", "jpeg-75", "published"], BATCH)
+    found = compare_storages(layer, forward(layer), poison, ["float", "lossless", "jpeg-75", "published"])
     table = dissect_again(layer, poison)[0].set_index("unit")
     by_storage = {name: part.set_index("unit") for name, part in found.groupby("storage")}
     assert (by_storage["lossless"]["label"] == table["label"]).all()
@@ -208,7 +221,7 @@ def test_storages_beside_their_controls(layer, tmp_path):
 
 def test_collateral_is_counted_on_full_dissections(layer, tiny, tmp_path):
     poison = attack(layer, tmp_path / "poison.zarr", units=[1, 3])
-    found = measure_collateral(layer, poison, tiny_reader(pad_to=BATCH), "lossless", 0, BATCH)
+    found = measure_collateral(layer, forward(layer), stored(poison))
     clean = tiny.probe.images(0, tiny.probe.count)
     with torch.inference_mode():
         module = tiny_network().module
@@ -230,46 +243,45 @@ def test_collateral_is_counted_on_full_dissections(layer, tiny, tmp_path):
 
 def test_accuracy_where_the_outputs_are_concepts(layer, tiny, tmp_path):
     poison = attack(layer, tmp_path / "poison.zarr", units=[1])
-    reader = tiny_reader(pad_to=BATCH)
     outputs = tiny_network().module(torch.zeros(1, 3, 32, 32)).shape[1]
-    everywhere = measure_collateral(layer, poison, reader, "lossless", 0, BATCH, np.full(outputs, 999))
+    everywhere = measure_collateral(layer, forward(layer), stored(poison), np.full(outputs, 999))
     assert (everywhere["accuracy"] == 0).all() and (everywhere["clean_accuracy"] == 0).all()
-    found = measure_collateral(layer, poison, reader, "lossless", 0, BATCH, np.full(outputs, 3))
+    found = measure_collateral(layer, forward(layer), stored(poison), np.full(outputs, 3))
     holds = [(row.planes() == np.array(3)).any() for row in np.array(tiny.rows, object)[poison.image]]
     assert found["accuracy"].item() == pytest.approx(np.mean(holds))
 
 
 def test_bracket_by_hand():
-    bracket = Bracket()
-    assert bracket.next_eps(16) == 16
+    bracket = Bracket(16)
+    assert bracket.next_eps == 16
     bracket.note(16, True, "dog")
-    assert bracket.next_eps(16) == 8
+    assert bracket.next_eps == 8
     bracket.note(8, False, "cat")
-    assert (bracket.low, bracket.high, bracket.next_eps(16)) == (8, 16, 12)
+    assert (bracket.low, bracket.high, bracket.next_eps) == (8, 16, 12)
     bracket.note(12, True, "cow")
     bracket.note(10, True, "hen")
     bracket.note(9, False, "cat")
-    assert (bracket.low, bracket.high, bracket.label, bracket.next_eps(16)) == (9, 10, "hen", None)
-    never = Bracket()
+    assert (bracket.low, bracket.high, bracket.label, bracket.next_eps) == (9, 10, "hen", None)
+    never = Bracket(16)
     never.note(16, False, "cat")
-    assert (never.high, never.next_eps(16)) == (None, None)
+    assert (never.high, never.next_eps) == (None, None)
 
 
 def test_minimum_epsilon_is_where_the_label_changes(layer, tmp_path):
     """At the minimum the label is another, one step below it is the clean one: attacked again to see."""
     subject, plan = plan_attack(layer)
     attacked = UnitPGD(tiny_reader(), LAYER, 5)
-    found = find_minimum(layer, subject, plan, attacked, {}, 40, BATCH)
+    found = find_minimum(layer, subject, plan, attacked, BATCH, open_brackets(plan.tasks, {}, 40))
     assert found["minimum_epsilon"].notna().any()
     for row in found.dropna().itertuples():
         assert row.minimum_epsilon == row.unchanged_epsilon + 1
         for eps, changed in ((row.minimum_epsilon, True), (row.unchanged_epsilon, False)):
             path = tmp_path / f"{row.unit}-{eps}.zarr"
-            again = dissect_again(layer, attack(layer, path, float(eps)), budgets=())[0].set_index("unit")
-            assert again.at[row.unit, "manipulated"] == changed
-            assert not changed or again.at[row.unit, "label"] == row.label
+            table = dissect_again(layer, attack(layer, path, float(eps)), budgets=())[0].set_index("unit")
+            assert table.at[row.unit, "manipulated"] == changed
+            assert not changed or table.at[row.unit, "label"] == row.label
     known = {20: dissect_again(layer, attack(layer, tmp_path / "known.zarr"), budgets=())[0]}
-    narrowed = find_minimum(layer, subject, plan, attacked, known, 40, BATCH)
+    narrowed = find_minimum(layer, subject, plan, attacked, BATCH, open_brackets(plan.tasks, known, 40))
     assert (narrowed["attacks"] <= found["attacks"]).all() and narrowed["attacks"].sum() < found["attacks"].sum()
     np.testing.assert_array_equal(narrowed["minimum_epsilon"], found["minimum_epsilon"])
 

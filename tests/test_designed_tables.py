@@ -8,16 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-
-from nemesis.config import Design, Extraction
-from nemesis.corruption.collateral import COLUMNS as COLLATERAL
-from nemesis.corruption.compare import COLUMNS as STORAGE
-from nemesis.corruption.designed import COLUMNS as DISSECTION
-from nemesis.corruption.designed import CURVE as BUDGET
-from nemesis.corruption.minimum import COLUMNS as MINIMUM
-from nemesis.dissection.upsample import upsample
-from nemesis.figures.attacks import Attacks, choose_setting, read_rows
 from nemesis.figures.control_tables import (
     collateral_table,
     minimum_curve,
@@ -27,6 +17,18 @@ from nemesis.figures.control_tables import (
     storage_table,
 )
 from nemesis.figures.designed import published_note
+from nemesis.figures.noise import save_figure
+from nemesis.figures.panels import spread
+from PIL import Image
+
+from nemesis.config import Design, Extraction
+from nemesis.corruption.collateral import COLUMNS as COLLATERAL
+from nemesis.corruption.designed import COLUMNS as DISSECTION
+from nemesis.corruption.designed import CURVE as BUDGET
+from nemesis.corruption.designed import STORAGE
+from nemesis.corruption.minimum import COLUMNS as MINIMUM
+from nemesis.dissection.upsample import upsample
+from nemesis.figures.attacks import Attacks, choose_setting, read_rows
 from nemesis.figures.designed_tables import (
     CATEGORIES,
     budget_table,
@@ -37,7 +39,6 @@ from nemesis.figures.designed_tables import (
     show_table_2,
     table_2,
 )
-from nemesis.figures.noise import save_figure
 from nemesis.figures.outputs import (
     choose_designs,
     controlled_designs,
@@ -47,7 +48,6 @@ from nemesis.figures.outputs import (
     list_figures,
     list_tables,
 )
-from nemesis.figures.panels import spread
 from nemesis.figures.report import PLOTS, write_report
 from nemesis.figures.tables import summary_text, to_markdown
 from nemesis.figures.unit import choose_task, gather_example, plot_example, rank_images

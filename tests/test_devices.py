@@ -32,7 +32,7 @@ from test_milan_lessons import SETTINGS as LESSONS
 from nemesis.dissection.stored import open_maps
 from nemesis.milan.describe import describe
 from nemesis.milan.encoder import Encoder
-from nemesis.milan.lessons import train_captioner
+from nemesis.milan.training import train_captioner
 from nemesis.models import network
 from nemesis.scoring.bleu import corpus_bleu
 

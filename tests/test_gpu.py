@@ -31,9 +31,7 @@ from device_runs import (
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.objective import MeanActivation
-from nemesis.corruption.plan import survey_probe
-from nemesis.corruption.poison import Subject, round_inside
-from nemesis.corruption.quality import compare_images
+from nemesis.corruption.plan import Subject, survey_probe
 from nemesis.devices import choose_batch, choose_device
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
 from nemesis.dissection.stored import open_maps
@@ -41,6 +39,8 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader, run_to_layers
 from nemesis.models.registry import build_network
+from nemesis.perturb.pgd import round_inside
+from nemesis.perturb.quality import compare_images
 from nemesis.probes.probe import open_probe, prepare_probe
 
 DEVICE = os.environ.get("NEMESIS_GPU_TESTS", "cuda")
@@ -269,9 +269,8 @@ class TestAttack:
 
     def test_the_survey_is_the_processors(self, case, clean):
         layer = clean.there
-        tasks = plan_attack(layer)[1].tasks
-        arguments = (tasks, layer.maps, layer.thresholds, case.probe)
-        here, there = (survey_probe(*arguments, torch.device(device), "segmentation") for device in ("cpu", DEVICE))
+        subject, plan = plan_attack(layer)
+        here, there = (survey_probe(plan.tasks, subject, torch.device(device)) for device in ("cpu", DEVICE))
         for name, values in vars(here).items():
             np.testing.assert_array_equal(values, getattr(there, name), err_msg=name)
 

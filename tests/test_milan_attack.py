@@ -8,18 +8,19 @@ from designed_layer import LAYER, store_maps, tiny_network, tiny_reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemesis.corruption.attack import UnitPGD
+from nemesis.corruption.attack import UnitPGD, attack_rows
 from nemesis.corruption.classes import count_classes
-from nemesis.corruption.poison import Subject, attack_rows
-from nemesis.corruption.poisoned import open_poison, write_poison
-from nemesis.corruption.rows import random_images
+from nemesis.corruption.plan import Subject
+from nemesis.corruption.shown import ForwardPass, open_attack, random_images
 from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.errors import InputError
 from nemesis.milan.attack import Described, choose_pairs, cut_counts, limit_counts, plan_exemplars, write_row_maps
+from nemesis.milan.exemplars import choose_units
 from nemesis.milan.poisoned import collect_poisoned_exemplars
 from nemesis.milan.predictions import COLUMNS, make_check, predict_poisoned
-from nemesis.milan.units import choose_units
 from nemesis.models.network import LayerReader
+from nemesis.perturb.pgd import round_rows
+from nemesis.perturb.poison import write_poison
 from nemesis.stores import open_store, read
 
 THRESHOLDS = pd.DataFrame({"unit": range(6), "dead": [False, True, False, False, True, False]})
@@ -115,13 +116,17 @@ def poisoned(tiny, tmp_path_factory):
     subject = Subject(tiny.probe, maps, levels, "baseline", "equation7")
     with tiny_reader() as reader:
         attacked = attack_rows(UnitPGD(reader, LAYER, 4), plan, subject, np.full(len(plan), 8.0), 5)
-        write_poison(folder / "poison.zarr", plan, tiny.probe.size, 8.0, attacked, False, 3)
-    return maps, levels, open_poison(folder / "poison.zarr")
+        write_poison(folder / "poison.zarr", plan, round_rows(attacked, 8.0), tiny.probe.size)
+    return maps, levels, open_attack(folder / "poison.zarr", "lossless", 0)
+
+
+def forward(tiny, reader, batch):
+    return ForwardPass(reader, LAYER, tiny.probe, batch, np.dtype(np.float16))
 
 
 def test_every_cost_falls(tiny, poisoned):
     """Eq. 9 with the units' own clean masks: unit i over its own cells, less unit i over the target's cells."""
-    maps, levels, poison = poisoned
+    maps, levels, poison = *poisoned[:2], poisoned[2].poison
     clean = tiny.probe.take_images(poison.image)
     images = np.stack([poison.stored(slice(r, r + 1), clean[r : r + 1], "lossless")[0] for r in range(len(clean))])
     with tiny_reader() as reader, torch.inference_mode():
@@ -138,9 +143,9 @@ def test_every_cost_falls(tiny, poisoned):
 
 
 def test_row_maps_are_those_of_the_stored_images(tiny, poisoned, tmp_path):
-    _, _, poison = poisoned
-    with tiny_reader(pad_to=5) as reader:
-        write_row_maps(tmp_path / "rows.zarr", poison, reader, LAYER, tiny.probe, np.float16, "lossless", 0, 5, ())
+    attack = poisoned[2]
+    poison = attack.poison
+    write_row_maps(tmp_path / "rows.zarr", attack, forward(tiny, tiny_reader(pad_to=5), 5))
     store = open_store(tmp_path / "rows.zarr")
     noise = random_images(8.0, 0, "lossless")
     for row, number in enumerate(poison.image):
@@ -163,12 +168,12 @@ class Classes(torch.nn.Module):
 
 
 def test_predictions_are_those_of_a_loop(tiny, poisoned):
-    _, _, poison = poisoned
-    network = tiny_network()
+    attack = poisoned[2]
+    poison, network = attack.poison, tiny_network()
     object.__setattr__(network, "module", torch.nn.Sequential(torch.nn.Identity(), Classes()))
     reader, numbers = LayerReader(network, ["0"], "cpu"), np.array([2, 10, 1])
     counts = [0, 1, 4]
-    table = predict_poisoned(poison, reader, tiny.probe, "lossless", counts, 3, make_check(tiny.probe, numbers, 3))
+    table = predict_poisoned(attack, forward(tiny, reader, 3), counts, make_check(tiny.probe, numbers, 3))
     assert table.columns.tolist() == COLUMNS and len(table) == 2 * len(counts)
 
     def top(images):
@@ -193,19 +198,17 @@ def test_predictions_are_those_of_a_loop(tiny, poisoned):
 
 
 def test_a_unit_with_few_images_has_each_count_once(tiny, poisoned, tmp_path):
-    maps, levels, poison = poisoned
+    maps, levels, attack = poisoned
     layer = Described("2", tiny.probe, maps, "cpu", np.array([0, 3]), levels)
-    with tiny_reader(pad_to=5) as reader:
-        write_row_maps(tmp_path / "rows.zarr", poison, reader, LAYER, tiny.probe, np.float16, "lossless", 0, 5, ())
+    write_row_maps(tmp_path / "rows.zarr", attack, forward(tiny, tiny_reader(pad_to=5), 5))
     network = tiny_network()
     object.__setattr__(network, "module", network.module[:3])
-    table = predict_poisoned(poison, LayerReader(network, ["2"], "cpu"), tiny.probe, "lossless", [1, 2, 3, 4, 5, 9], 3)
-    own = [len(poison.rows_of(task)) for task in range(2)]
+    table = predict_poisoned(attack, forward(tiny, LayerReader(network, ["2"], "cpu"), 3), [1, 2, 3, 4, 5, 9])
+    own = [len(attack.poison.rows_of(task)) for task in range(2)]
     expected = [(unit, count) for unit, images in zip((0, 3), own, strict=True) for count in range(1, images + 1)]
     assert own[0] <= 4 and list(zip(table["unit"], table["count"], strict=True)) == expected
-    found = collect_poisoned_exemplars(
-        layer, poison, open_store(tmp_path / "rows.zarr"), [1, 2, 3, 4, 5, 9], "lossless", 0, 2, 0.5, 8
-    )
+    row_maps = open_store(tmp_path / "rows.zarr")
+    found = collect_poisoned_exemplars(layer, attack, row_maps, [1, 2, 3, 4, 5, 9], 2, 0.5, 8)
     rows = list(
         zip(found.columns["control"].tolist(), found.unit.tolist(), found.columns["count"].tolist(), strict=True)
     )
@@ -225,10 +228,9 @@ def test_a_folder_of_classes_checks_a_network_with_as_many():
 
 
 def test_a_network_without_classes_leaves_the_columns_empty(tiny, poisoned):
-    _, _, poison = poisoned
     network = tiny_network()
     object.__setattr__(network, "module", network.module[:3])
-    found = predict_poisoned(poison, LayerReader(network, ["2"], "cpu"), tiny.probe, "lossless", [2], 3)
+    found = predict_poisoned(poisoned[2], forward(tiny, LayerReader(network, ["2"], "cpu"), 3), [2])
     assert count_classes(LayerReader(network, ["2"], "cpu"), tiny.probe.images(0, 1)[0]) == 0
     assert found["top1_changed"].isna().all() and found["accuracy"].isna().all() and len(found) == 2
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemesis.milan.blocks import BLOCK, in_blocks
+from nemesis.milan.captioner import BLOCK, in_blocks
 
 pytestmark = pytest.mark.arithmetic
 

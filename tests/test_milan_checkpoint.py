@@ -19,7 +19,7 @@ from nemesis.milan.checkpoint import (
     load_published_language,
     save_captioner,
 )
-from nemesis.milan.search import decode
+from nemesis.milan.describe import decode
 
 
 class Foreign:

@@ -3,7 +3,7 @@
 import torch
 from slow_milan import close, draw_captioner, draw_features, slow_begin, slow_step
 
-from nemesis.milan.decoder import Decoder
+from nemesis.milan.captioner import Decoder
 
 CAPTIONER = draw_captioner()
 DECODER, WORDS = CAPTIONER.decoder, CAPTIONER.vocabulary

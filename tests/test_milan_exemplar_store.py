@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from tiny_probe import ArrayMaps
 
-from nemesis.corruption.mixed import mix_maps
-from nemesis.corruption.noise import add_noise, choose_images, draw_seed
-from nemesis.corruption.storage import store_image
+from nemesis.corruption.mixed import NoisyMaps, mix_maps
 from nemesis.dissection.stored import StoredMaps
 from nemesis.errors import InputError
 from nemesis.milan.exemplar_store import open_exemplars, write_exemplars
 from nemesis.milan.exemplars import change_exemplars, collect_exemplars, join_exemplars
 from nemesis.milan.noisy import collect_noisy_exemplars
 from nemesis.milan.peaks import find_peaks
+from nemesis.perturb.noise import StoredNoise, add_noise, choose_images, draw_seed
+from nemesis.perturb.storage import store_image
 from nemesis.stores import save_array, write_store
 
 
@@ -109,14 +109,14 @@ def test_noisy_exemplars_show_the_corrupted_images(storage):
     rng = np.random.default_rng(2)
     probe = TinyProbe(rng.integers(0, 256, (10, 3, 8, 8), dtype=np.uint8))
     clean, corrupted = rng.normal(size=(2, 3, 10, 2, 2)).astype(np.float16)
-    noise = {"kind": "gaussian", "std": 0.1, "storage": storage}
+    noise = StoredNoise("gaussian", 0.1, storage)
     seeds = {draw: draw_seed(7, draw) for draw in (0, 1)}
     store = StoredMaps(_Chunked(clean), None, np.arange(10))
     noisy = {}
     for draw, seed in seeds.items():
         stored = choose_images(10, 1.0, seed)
         noisy[draw, seed] = StoredMaps(_Chunked(corrupted[:, stored] + np.float16(draw)), None, stored)
-    found = collect_noisy_exemplars(store, noisy, probe, noise, [1.0, 0.3], [2, 0], 4, 0.9, 8)
+    found = collect_noisy_exemplars(NoisyMaps(store, noisy, [1.0, 0.3]), probe, noise, [2, 0], 4, 0.9, 8)
     assert list(zip(found.columns["fraction"], found.columns["seed"], found.unit, strict=True)) == [
         (fraction, draw, unit) for fraction in (0.3, 1.0) for draw in (0, 1) for unit in (2, 0)
     ]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_milan import close, draw_captioner, slow_prior, slow_prior_begin, slow_prior_step
 
-from nemesis.milan.language import LanguageModel, sequence_log_probability
+from nemesis.milan.captioner import LanguageModel, sequence_log_probability
 from nemesis.milan.text import index_texts
 
 CAPTIONER = draw_captioner()
@@ -83,7 +83,7 @@ def test_a_sequence_does_not_depend_on_the_others(rows, data):
 def test_sequences_in_parts_score_the_same(monkeypatch):
     rows = torch.randint(0, WORDS.size, (30, 6), generator=torch.Generator().manual_seed(3))
     whole = sequence_log_probability(MODEL, rows, WORDS.stop)
-    monkeypatch.setattr("nemesis.milan.language.SEQUENCES", 7)
+    monkeypatch.setattr("nemesis.milan.captioner.SEQUENCES", 7)
     assert torch.equal(sequence_log_probability(MODEL, rows, WORDS.stop), whole)
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nemesis.errors import InputError
+from nemesis.milan.captioner import Decoder
 from nemesis.milan.checkpoint import load_captioner, save_captioner
-from nemesis.milan.decoder import Decoder
+from nemesis.milan.describe import decode
 from nemesis.milan.encoder import Encoder
 from nemesis.milan.fitting import Recipe
-from nemesis.milan.lessons import (
+from nemesis.milan.training import (
     SHORT_COURSE,
     Lessons,
     find_spread,
@@ -25,8 +26,7 @@ from nemesis.milan.lessons import (
     split_units,
     train_captioner,
 )
-from nemesis.milan.search import decode
-from nemesis.milan.study import study_annotations, study_regions
+from nemesis.milan.training_data import study_annotations, study_regions
 from nemesis.models.network import Network
 from nemesis.probes.minibroden import make_minibroden
 from nemesis.probes.probe import prepare_probe

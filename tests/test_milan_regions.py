@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemesis.errors import InputError
-from nemesis.milan.phrases import Lexicon, describe_together, find_shares, generalise, make_member
+from nemesis.milan.phrases import WIDER, Lexicon, describe_together, find_shares, find_wider, generalise, make_member
 from nemesis.milan.region_units import PARTS, draw_masks, draw_units, find_groups
 from nemesis.milan.regions import COLUMNS, Region, find_mask, open_gallery, read_regions
-from nemesis.milan.wider import WIDER, find_wider
 from nemesis.probes.minibroden import make_minibroden
 from nemesis.probes.probe import open_probe, prepare_probe, read_concepts
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slow_milan import close, draw_captioner, draw_features, slow_beam_search, slow_prior
 
 from nemesis.errors import InputError
-from nemesis.milan.search import decode, score_captions
+from nemesis.milan.describe import decode, score_captions
 
 SEARCHES = {
     "beam8_nomi": {"strategy": "beam", "mi": False},
@@ -129,7 +129,7 @@ def test_a_description_does_not_depend_on_the_rows_beside_it(strategy, data):
 def test_rows_in_parts_are_described_the_same(strategy, monkeypatch):
     features = draw_features(23)
     whole = decode(CAPTIONER, features, strategy=strategy)
-    monkeypatch.setattr("nemesis.milan.search.BEAMS", 10)
+    monkeypatch.setattr("nemesis.milan.describe.BEAMS", 10)
     found = decode(CAPTIONER, features, strategy=strategy)
     assert torch.equal(found.tokens, whole.tokens)
     assert torch.equal(found.scores, whole.scores)

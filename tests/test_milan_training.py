@@ -10,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nemesis.milan.decoder import Captioner, Decoder
-from nemesis.milan.fitting import Recipe, Stopper, draw_batches
-from nemesis.milan.language import LanguageModel
-from nemesis.milan.search import decode
-from nemesis.milan.text import Vocabulary, build_vocabulary, index_texts
-from nemesis.milan.training import (
+from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
+from nemesis.milan.describe import decode
+from nemesis.milan.fitting import (
+    Recipe,
+    Stopper,
     decoder_loss,
+    draw_batches,
     language_loss,
     measure_overlap,
     train_decoder,
     train_language,
 )
+from nemesis.milan.text import Vocabulary, build_vocabulary, index_texts
 
 NO_TRUE_GRADIENT = "attend.output.0.bias"
 TEXTS = (("a red car", "a red bus"), ("green trees", "green leaves"), ("the blue sky",), ("my dog",))

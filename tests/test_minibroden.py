@@ -9,10 +9,9 @@ from PIL import Image
 
 from nemesis.errors import InputError
 from nemesis.probes.minibroden import contact_sheet, draw_seed, make_minibroden
-from nemesis.probes.minibroden.catalogue import CATALOGUE, CATEGORIES, concept_names, load_catalogue
-from nemesis.probes.minibroden.colours import name_colours
+from nemesis.probes.minibroden.canvas import SHAPES, rasterise, trace_shape
+from nemesis.probes.minibroden.catalogue import CATALOGUE, CATEGORIES, concept_names, load_catalogue, name_colours
 from nemesis.probes.minibroden.patterns import PATTERNS, draw_pattern
-from nemesis.probes.minibroden.shapes import SHAPES, rasterise, trace_shape
 
 IMAGES, SIZE = 40, 64
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from nemesis.errors import InputError
 from nemesis.models.card import prepare_weights, save_model
+from nemesis.models.embedded import TinyVGG
 from nemesis.models.network import (
     LayerReader,
     Network,
@@ -21,7 +22,6 @@ from nemesis.models.network import (
 )
 from nemesis.models.published import name_vgg_layers, rename_research_names
 from nemesis.models.registry import KINDS, build_network
-from nemesis.models.tinyvgg import TinyVGG
 from nemesis.models.training import average_precision, summarise_precision, train_tinyvgg
 from nemesis.models.weights import insert_weights, load_weights
 

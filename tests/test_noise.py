@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from slow_tally import slow_iou, slow_tally
 from tiny_probe import CATEGORIES
 
-from nemesis.corruption.noise import add_noise, choose_images, draw_noise, draw_seed
-from nemesis.corruption.noisy import noisy_images
-from nemesis.corruption.relabel import dissect_noisy
+from nemesis.corruption.mixed import NoisyMaps
+from nemesis.corruption.noisy import compare_noisy, dissect_noisy, find_noisy_tops, noisy_images
 from nemesis.dissection.dissect import Run, dissect_layer
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
+from nemesis.perturb.noise import StoredNoise, add_noise, choose_images, draw_noise, draw_seed
 from nemesis.stores import blocks
 
 KINDS = ["gaussian", "uniform", "bernoulli"]
@@ -31,7 +31,7 @@ def load_in_pieces(source, size):
 @pytest.mark.parametrize("kind", [*KINDS, "none"])
 @pytest.mark.parametrize("storage", ["lossless", "float", "jpeg-90"])
 def test_batches_do_not_show(tiny, kind, storage):
-    sources = {size: noisy_images(tiny.probe, kind, 0.1, 0.8, 7, storage) for size in (1, 7, 64)}
+    sources = {size: noisy_images(tiny.probe, StoredNoise(kind, 0.1, storage), 0.8, 7) for size in (1, 7, 64)}
     whole = load_in_pieces(sources[64], 64)
     assert whole.shape == (10, 3, 32, 32)
     for size, source in sources.items():
@@ -42,7 +42,8 @@ def test_batches_do_not_show(tiny, kind, storage):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_does_not_depend_on_the_others(tiny, kind):
-    few, many = (noisy_images(tiny.probe, kind, 0.05, fraction, 3, "lossless") for fraction in (0.25, 1.0))
+    noise = StoredNoise(kind, 0.05, "lossless")
+    few, many = (noisy_images(tiny.probe, noise, fraction, 3) for fraction in (0.25, 1.0))
     everything = many.load(0, 12)
     for position, number in enumerate(few.numbers):
         np.testing.assert_array_equal(few.load(position, position + 1)[0], everything[number])
@@ -52,11 +53,11 @@ def test_an_image_does_not_depend_on_the_others(tiny, kind):
 
 
 def test_what_was_stored_is_recorded(tiny):
-    source = noisy_images(tiny.probe, "gaussian", 0.1, 1.0, 0, "lossless")
+    source = noisy_images(tiny.probe, StoredNoise("gaussian", 0.1, "lossless"), 1.0, 0)
     difference = source.load(0, 12).astype(float) - tiny.probe.images(0, 12)
     np.testing.assert_allclose(source.record["linf"], np.abs(difference).max(axis=(1, 2, 3)))
     np.testing.assert_allclose(source.record["mse"], np.square(difference).mean(axis=(1, 2, 3)), rtol=1e-6)
-    none = noisy_images(tiny.probe, "none", 0.0, 1.0, 0, "lossless")
+    none = noisy_images(tiny.probe, StoredNoise("none", 0.0, "lossless"), 1.0, 0)
     np.testing.assert_array_equal(none.load(0, 12), tiny.probe.images(0, 12))
     assert not none.record["linf"].any()
 
@@ -142,7 +143,7 @@ def test_seeds_of_draws_differ():
 
 def test_no_image_to_corrupt_is_one_line(tiny):
     with pytest.raises(InputError, match=r"noise\.fractions: 0\.01 of 12 images is none"):
-        noisy_images(tiny.probe, "gaussian", 0.1, 0.01, 0, "lossless")
+        noisy_images(tiny.probe, StoredNoise("gaussian", 0.1, "lossless"), 0.01, 0)
 
 
 def run_pixels(images):
@@ -162,12 +163,11 @@ def test_dissection_under_noise_is_that_of_the_corrupted_images(tiny, tmp_path):
     ((_, _, labels),) = dissect_layer([Run(clean, found.threshold)], tiny.probe, tiny.concepts, "cpu", "published")
     seeds, noisy = {0: draw_seed(0, 0), 4: draw_seed(0, 4)}, {}
     for draw, seed in seeds.items():
-        source = noisy_images(tiny.probe, "gaussian", 0.4, 0.75, seed, "lossless")
+        source = noisy_images(tiny.probe, StoredNoise("gaussian", 0.4, "lossless"), 0.75, seed)
         extract_activations(run_pixels, source, tmp_path / f"{draw}.zarr", ExtractionSettings(5, counted=False))
         noisy[draw, seed] = open_maps(tmp_path / f"{draw}.zarr", "layer")
-    table, tops = dissect_noisy(
-        clean, noisy, labels, tiny.probe, tiny.concepts, "cpu", settings, [0.25, 0.75], range(4)
-    )
+    runs = dissect_noisy(NoisyMaps(clean, noisy, [0.25, 0.75]), tiny.probe, tiny.concepts, "cpu", settings)
+    table, tops = compare_noisy(runs, labels, range(4)), find_noisy_tops(runs, range(4))
     assert tops.columns["fraction"].tolist() == [0.25, 0.75, 0.25, 0.75] and tops.ids.shape == (4, 4, 5)
     assert table[["fraction", "seed", "unit"]].to_numpy().tolist() == [
         [fraction, draw, unit] for fraction in (0.25, 0.75) for draw in (0, 4) for unit in range(4)

@@ -8,11 +8,11 @@ from designed_layer import store_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemesis.corruption.objective import MeanActivation, PublishedCost
-from nemesis.corruption.plan import ALL, Plan
-from nemesis.corruption.poison import Subject, load_window, make_objective
+from nemesis.corruption.objective import MeanActivation, PublishedCost, load_window, make_objective
+from nemesis.corruption.plan import Plan, Subject
 from nemesis.corruption.targets import Task
 from nemesis.dissection.upsample import carry_down
+from nemesis.perturb.poison import ALL
 
 THRESHOLDS = np.array([0.1, 0.2, -0.1, 0.3, 0.0])
 PAIRS = [Task(0, 3, 300, 2), Task(2, 2, 10, 4), Task(4, 1, 301, 0), Task(1, 6, 3, 3), Task(3, 300)]

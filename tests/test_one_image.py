@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nemesis.errors import InputError
-from nemesis.models.card import prepare_weights, save_model
-from nemesis.models.checks import TOLERANCE, find_dependence, measure_noise
+from nemesis.models.card import TOLERANCE, find_dependence, measure_noise, prepare_weights, save_model
 from nemesis.models.network import LayerReader, Network, list_layers, run_to_layers
 from nemesis.models.registry import build_network
 from nemesis.probes.sizes import image_size

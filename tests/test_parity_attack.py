@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from nemesis.corruption.attack import METHODS
-from nemesis.corruption.plan import plan_rows, survey_probe
-from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective
-from nemesis.corruption.redissect import redissect
-from nemesis.corruption.regions import concept_masks
+from nemesis.corruption.attack import METHODS, attack_rows
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.objective import concept_masks, load_window, make_objective
+from nemesis.corruption.plan import Subject, plan_rows, survey_probe
+from nemesis.corruption.redissect import Change, redissect
 from nemesis.corruption.targets import Task
-from nemesis.corruption.versions import Change
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.upsample import upsample
@@ -115,7 +114,7 @@ def prepare_attack(published, stores, camvid):
         objective = "soft_iou" if "softiou" in name else "published"
         masks = "baseline" if baseline else "segmentation"
         subject = Subject(camvid.probe, stores(raw=baseline)[block], clean["thresholds"], masks, objective)
-        survey = survey_probe([task], subject.maps, subject.thresholds, camvid.probe, "cpu", masks)
+        survey = survey_probe([task], subject, "cpu")
         assert ((survey.source > 0).sum(), (survey.target > 0).sum()) == (
             expected["source_images"],
             expected["target_images"],
@@ -160,12 +159,13 @@ def run_attack(network, prepare_attack, published, stores, camvid):
         maps = torch.cat(parts).numpy()
         areas = published(block).baseline["tally_labels"]
         change = Change(unit, plan.image, maps)
-        again = redissect([change], stores()[block], camvid.probe, camvid.concepts, areas, "cpu", SETTINGS)
+        clean = AttackedLayer(layer, stores()[block], None, None, areas, camvid.probe, camvid.concepts, "cpu", SETTINGS)
+        found = redissect([change], clean)
         costs = np.concatenate(attack.costs, axis=1)  # (steps, R)
-        return SimpleNamespace(plan=plan, maps=maps, costs=costs, again=again, expected=expected)
+        return SimpleNamespace(plan=plan, maps=maps, costs=costs, found=found, expected=expected)
 
-    found = {}
-    return lambda *key: found.get(key) or found.setdefault(key, run(*key))
+    results = {}
+    return lambda *key: results.get(key) or results.setdefault(key, run(*key))
 
 
 @every_block
@@ -234,10 +234,10 @@ def test_average_activation_after_the_attack(block, name, run_attack, camvid):
 def test_label_after_the_attack(block, name, run_attack, camvid):
     result = run_attack(block, name)
     expected, concepts = result.expected["result"]["float"], camvid.concepts
-    number, iou = result.again.numbers[0], np.array(expected["iou"])
+    number, iou = result.found.numbers[0], np.array(expected["iou"])
     found = (concepts.names[number], concepts.category(number))
     print(
-        f"{block} {name}: {found}, IoU {result.again.iou[0, number]:.5f}, threshold {result.again.thresholds[0]:.4f};"
+        f"{block} {name}: {found}, IoU {result.found.iou[0, number]:.5f}, threshold {result.found.thresholds[0]:.4f};"
         f" published {expected['label'], expected['category']}, {expected['score']:.5f}, {expected['threshold']:.4f},"
         f" and {iou[number]:.5f} for the label found"
     )

@@ -7,19 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_tally import slow_mask
 
-from nemesis.corruption.plan import (
-    ALL,
-    Survey,
-    budget_images,
-    plan_rows,
-    select_tasks,
-    survey_probe,
-    take_tasks,
-)
-from nemesis.corruption.poison import Subject, plan_windows
-from nemesis.corruption.regions import concept_masks
+from nemesis.corruption.attack import plan_windows
+from nemesis.corruption.objective import concept_masks
+from nemesis.corruption.plan import Subject, Survey, plan_rows, select_tasks, survey_probe, take_tasks
 from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
+from nemesis.perturb.poison import ALL, budget_images
 
 THRESHOLDS = np.array([0.1, 0.2, -0.1, 0.3, 9.0])
 # Concepts of one plane an image; unit 4 never fires.
@@ -55,7 +48,7 @@ def slow_survey(tiny, maps, tasks, thresholds, masks):
 
 
 def survey_of(tiny, maps, tasks, masks="segmentation", thresholds=THRESHOLDS):
-    return survey_probe(tasks, maps, thresholds, tiny.probe, "cpu", masks, shared=True)
+    return survey_probe(tasks, Subject(tiny.probe, maps, thresholds, masks, "equation7"), "cpu", shared=True)
 
 
 @pytest.mark.parametrize("masks", ["segmentation", "baseline"])
@@ -228,7 +221,7 @@ def subject_of(objective):
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])
 @pytest.mark.parametrize("window", [1, 5, 10**6])
 def test_batches_are_full_or_the_published_groups(objective, batch, window, monkeypatch):
-    monkeypatch.setattr("nemesis.corruption.poison.WINDOW_BYTES", window * batch * 3 * 20 * 30)
+    monkeypatch.setattr("nemesis.corruption.attack.WINDOW_BYTES", window * batch * 3 * 20 * 30)
     monkeypatch.setattr(ArrayProbe, "size", (20, 30), raising=False)
     plan = plan_rows([Task(0, 1), Task(1, 2)], long_survey(), 0.9)
     spans = plan_windows(plan, subject_of(objective), batch)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,14 +11,17 @@ from designed_layer import LAYER, store_maps, take_shard, tiny_reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemesis.corruption import poison as poison_module
-from nemesis.corruption.attack import UnitPGD
-from nemesis.corruption.plan import ALL, Plan, plan_rows, survey_probe
-from nemesis.corruption.poison import Subject, attack_rows, load_window, make_objective
-from nemesis.corruption.poisoned import join_poison, open_poison, write_poison
-from nemesis.corruption.storage import store_image
+from nemesis.corruption import attack as attack_module
+from nemesis.corruption.attack import UnitPGD, attack_rows
+from nemesis.corruption.objective import load_window, make_objective
+from nemesis.corruption.plan import Plan, Subject, plan_rows, survey_probe
 from nemesis.corruption.targets import Task
 from nemesis.errors import InputError
+from nemesis.perturb import pgd
+from nemesis.perturb import poison as poison_module
+from nemesis.perturb.poison import ALL, join_poison, open_poison, write_poison
+from nemesis.perturb.storage import store_image
+from nemesis.stores import Origin
 
 TASKS = [Task(2, 3, 10, 1), Task(0, 1), Task(4, 301, 2)]
 PLAN = Plan(
@@ -31,7 +35,7 @@ PLAN = Plan(
 
 
 def round_inside(clean, attacked, eps):
-    return poison_module.round_inside(clean, torch.as_tensor(attacked), eps)
+    return pgd.round_inside(clean, torch.as_tensor(attacked), eps)
 
 
 EPS = [0, 0.5, 2, 2.5, 4, 6, 127, 127.5, 128, 200, 255]
@@ -54,8 +58,10 @@ def fake_attack(probe, plan, eps, seed=0):
 
 def write_and_open(tiny, path, eps, residue=True, plan=PLAN, attacked=None, chunk=3, **attrs):
     attacked = fake_attack(tiny.probe, plan, eps) if attacked is None else attacked
-    write_poison(path, plan, tiny.probe.size, eps, attacked, residue, chunk, "hash", (), **attrs)
-    return open_poison(path)
+    differences = pgd.round_rows(attacked, eps, residue)
+    with mock.patch.object(poison_module, "DELTA_BYTES", chunk * 3 * np.prod(tiny.probe.size)):
+        write_poison(path, plan, differences, tiny.probe.size, Origin("hash"), **attrs)
+    return open_poison(path, Task)
 
 
 def images_of(tiny, eps, plan=PLAN):
@@ -183,7 +189,7 @@ def test_joined_shards_are_the_whole(tiny, tmp_path, task):
         write_and_open(tiny, path, 4, plan=part, attacked=rows, chunk=shard + 1, layer="conv")
         start += len(part)
     join_poison(shards, tmp_path / "joined.zarr")
-    joined = open_poison(tmp_path / "joined.zarr")
+    joined = open_poison(tmp_path / "joined.zarr", Task)
     assert joined.tasks == whole.tasks
     assert {"eps": 4, "layer": "conv", "config_hash": "hash"}.items() <= joined.attrs.items()
     for name, array in whole.store.arrays():
@@ -200,7 +206,7 @@ def maps(tiny, tmp_path_factory):
 
 
 def plan_of(tiny, maps, masks, shared):
-    survey = survey_probe(TASKS, maps, THRESHOLDS, tiny.probe, "cpu", masks)
+    survey = survey_probe(TASKS, Subject(tiny.probe, maps, THRESHOLDS, masks, "equation7"), "cpu")
     return plan_rows(TASKS, survey, 0.5, shared)
 
 
@@ -227,7 +233,7 @@ def test_an_attacks_images_are_stored(tiny, maps, tmp_path, mode, monkeypatch):
     with tiny_reader() as reader:
         attack = UnitPGD(reader, LAYER, 3)
         parts = list(attack_rows(attack, plan, subject, eps, batch))
-        monkeypatch.setattr(poison_module, "WINDOW_BYTES", 1)
+        monkeypatch.setattr(attack_module, "WINDOW_BYTES", 1)
         smaller = list(attack_rows(attack, plan, subject, eps, batch))
         assert len(parts) == 1 < len(smaller)
         np.testing.assert_array_equal(np.concatenate([part[2] for part in smaller]), parts[0][2])

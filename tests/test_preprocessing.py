@@ -10,7 +10,7 @@ from torchvision import models
 from nemesis.errors import InputError
 from nemesis.models.card import prepare_weights
 from nemesis.models.network import LayerReader, run_to_layers
-from nemesis.models.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing, list_published
+from nemesis.models.published import HALF, IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing, list_published
 from nemesis.models.registry import build_network
 
 IMAGES = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

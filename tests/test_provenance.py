@@ -14,7 +14,7 @@ EDITED = [
     "nemesis/errors.py",
     "nemesis/dissection/__init__.py",
     "nemesis/dissection/masks.py",
-    "nemesis/corruption/storage.py",
+    "nemesis/perturb/storage.py",
     "nemesis/probes/minibroden/catalogue.yaml",
     "nemesis/figures/style.mplstyle",
     "nemesis/figures/published/claims.csv",

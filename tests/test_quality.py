@@ -5,8 +5,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from nemesis.corruption import quality
-from nemesis.corruption.quality import MEASURES
+from nemesis.perturb import quality
+from nemesis.perturb.quality import MEASURES
 
 
 def compare_images(clean, stored):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tiny_probe import ArrayMaps
 
 from nemesis.corruption import redissect as redissect_module
-from nemesis.corruption.redissect import redissect
-from nemesis.corruption.versions import Change
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.redissect import Change, redissect
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.masks import mask_pixels
 from nemesis.dissection.thresholds import layer_thresholds
@@ -61,6 +61,11 @@ def dissect_fully(maps, probe, concepts, rules, threshold=None, unit=None):
         thresholds[unit] = threshold
     ((tally, iou, table),) = dissect_layer([Run(source, thresholds)], probe, concepts, "cpu", rules["iou"])
     return thresholds, tally, iou, table["number"].to_numpy()
+
+
+def clean_layer(maps, probe, concepts, areas, rules):
+    """A layer as far as it is needed."""
+    return AttackedLayer("layer", maps, None, None, areas, probe, concepts, "cpu", rules)
 
 
 def assert_equals_full(found, changes, maps, probe, concepts, rules):
@@ -112,7 +117,7 @@ def test_equals_a_full_dissection_of_the_corrupted_probe(case):
         mock.patch.object(redissect_module, "MAP_BYTES", limit * per_unit),  # so many units at a time
         mock.patch.object(redissect_module, "IMAGES", limit),
     ):
-        found = redissect(changes, ArrayMaps(maps), probe, concepts, clean.concept_area.numpy(), "cpu", rules)
+        found = redissect(changes, clean_layer(ArrayMaps(maps), probe, concepts, clean.concept_area.numpy(), rules))
     assert_equals_full(found, changes, maps, probe, concepts, rules)
     assert maps.tobytes() == kept.tobytes()
 
@@ -134,7 +139,8 @@ def test_on_a_stored_layer(tiny, tmp_path, dtype, quantile, rule, iou):
     changes = [*changes[::2], *changes[1::2], Change(3, np.array([], int), shown[3, []])]
     _, clean, clean_iou, numbers = dissect_fully(maps, tiny.probe, tiny.concepts, rules)
     with mock.patch.object(redissect_module, "MAP_BYTES", 2 * maps[0].nbytes):
-        found = redissect(changes, stored, tiny.probe, tiny.concepts, clean.concept_area.numpy(), "cpu", rules)
+        areas = clean.concept_area.numpy()
+        found = redissect(changes, clean_layer(stored, tiny.probe, tiny.concepts, areas, rules))
     assert_equals_full(found, changes, maps, tiny.probe, tiny.concepts, rules)
     assert found.iou[-1].tobytes() == clean_iou[3].tobytes()
     assert found.numbers[-1] == numbers[3]
@@ -156,6 +162,7 @@ def test_a_unit_that_falls_silent_has_no_label(tiny, tmp_path):
     stored = store_maps(tiny.probe, tmp_path / "maps.zarr")
     rules = {"quantile": 0.005, "threshold": "exact", "iou": "published"}
     flat = Change(1, np.arange(12), np.full((12, 10, 10), 2, np.float16))
-    found = redissect([flat], stored, tiny.probe, tiny.concepts, np.ones(len(tiny.concepts.names), int), "cpu", rules)
+    areas = np.ones(len(tiny.concepts.names), int)
+    found = redissect([flat], clean_layer(stored, tiny.probe, tiny.concepts, areas, rules))
     assert (found.thresholds.tolist(), found.numbers.tolist()) == ([2], [0])
     assert not found.iou.any()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemesis.probes.regions import find_regions, id_type
+from nemesis.probes.probe import find_regions, id_type
 from nemesis.stores import read
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib import style
 from matplotlib.figure import Figure
+from nemesis.figures.noise import STYLE, plot_by_fraction, save_figure
 from report_site import read_script
 from tiny_probe import CONCEPTS, tiny_rows, write_broden, write_rows
 
@@ -30,7 +31,6 @@ from nemesis.figures.escape import (
     to_markdown_text,
 )
 from nemesis.figures.milan_sheet import read_labels
-from nemesis.figures.noise import STYLE, plot_by_fraction, save_figure
 from nemesis.figures.tables import label_table, read_markdown, to_latex, to_markdown, write_table
 from nemesis.figures.unit import draw_iou
 from nemesis.files import write_csv
@@ -284,7 +284,7 @@ def export(probe: Path, target: Path, changed: np.ndarray):
     """Export a Broden folder, its second image changed to `changed` (3, H, W)."""
     rows = [row.image for row in read_broden(probe).rows]
     poison = SimpleNamespace(
-        task=np.array([0]),
+        shared=False,
         tasks=[SimpleNamespace(unit=3, target=0)],
         image=np.array([1]),
         rows_of=lambda index: np.array([0]),

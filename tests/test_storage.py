@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nemesis.corruption import storage
-from nemesis.corruption.noise import add_noise
-from nemesis.corruption.storage import store_image, stored_difference
+from nemesis.perturb import storage
+from nemesis.perturb.noise import add_noise
+from nemesis.perturb.storage import store_image, stored_difference
 
 EVERY_LEVEL = np.arange(768).reshape(3, 16, 16).astype(np.uint8)
 

@@ -10,9 +10,8 @@ import pytest
 import zarr
 from designed_layer import LAYER, tiny_network
 
-from nemesis.corruption.noise import draw_seed
-from nemesis.corruption.noisy import draw_noisy
-from nemesis.corruption.relabel import dissect_noisy
+from nemesis.corruption.mixed import NoisyMaps
+from nemesis.corruption.noisy import compare_noisy, dissect_noisy, draw_noisy, find_noisy_tops
 from nemesis.dissection import stored
 from nemesis.dissection.again import Recipe, Rerun, rerun_probe
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
@@ -22,6 +21,7 @@ from nemesis.dissection.thresholds import write_thresholds
 from nemesis.dissection.tops import find_tops
 from nemesis.errors import InputError
 from nemesis.models.network import LayerReader
+from nemesis.perturb.noise import draw_seed
 
 pytestmark = pytest.mark.arithmetic
 
@@ -65,9 +65,10 @@ def dissect_all(tiny, out, batch: int, limit) -> dict:
     thresholds = pd.read_csv(out / "thresholds.csv")["threshold"].to_numpy()
     write_dissection(dissect_clean(clean, thresholds, probe, concepts, SETTINGS), concepts, outputs, SETTINGS)
     labels = pd.read_csv(out / "dissection.csv", keep_default_na=False)
-    noisy = open_noisy(probe, out, batch, limit)
-    table, tops = dissect_noisy(clean, noisy, labels, probe, concepts, "cpu", SETTINGS, FRACTIONS, [0, 2, 3])
-    table.to_csv(out / "noise.csv")
+    noisy = NoisyMaps(clean, open_noisy(probe, out, batch, limit), FRACTIONS)
+    runs = dissect_noisy(noisy, probe, concepts, "cpu", SETTINGS)
+    tops = find_noisy_tops(runs, [0, 2, 3])
+    compare_noisy(runs, labels, [0, 2, 3]).to_csv(out / "noise.csv")
     tally = zarr.open_group(out / "tally.zarr", mode="r")
     found = {path.name: path.read_bytes() for path in out.glob("*.csv")}
     found |= {f"tops of {name}": getattr(tops, name).tobytes() for name in ("ids", "threshold", "maps")}

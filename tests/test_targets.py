@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from nemesis.corruption.targets import NO_UNIT, Task, choose_tasks
+from nemesis.corruption.targets import NO_UNIT, Aim, Task, choose_tasks
 from nemesis.errors import InputError
 
 CONCEPTS = [
@@ -28,7 +28,8 @@ def clean_table(table=TABLE):
 
 def choose(units, mode="targeted", masks="segmentation", targets="random", seed=0, layer="conv", **options):
     clean = clean_table(options.pop("table", TABLE))
-    return choose_tasks(units, clean, options.pop("concepts", CONCEPTS), mode, masks, targets, seed, layer, **options)
+    aim = Aim(mode, masks, targets, seed=seed)
+    return choose_tasks(units, clean, options.pop("concepts", CONCEPTS), aim, layer, **options)
 
 
 def named(*pairs):

@@ -15,9 +15,8 @@ from PIL import Image
 from report_site import read_script
 from workflow_runs import CONFIG, DESIGNED, LITE, NOISE, OF_RUN, ROOT, TRAINED, UNTARGETED, assert_same, run_recipes
 
-from nemesis.corruption.noise import draw_seed
-from nemesis.corruption.noisy import noisy_images
-from nemesis.corruption.relabel import dissect_noisy
+from nemesis.corruption.mixed import NoisyMaps
+from nemesis.corruption.noisy import compare_noisy, dissect_noisy, noisy_images
 from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
 from nemesis.dissection.stored import open_maps
@@ -25,6 +24,7 @@ from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.figures.tables import read_markdown
 from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
+from nemesis.perturb.noise import StoredNoise, draw_seed
 from nemesis.probes.probe import open_probe
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -225,7 +225,7 @@ def dissect_again(folder, out, batch: int):
     seed = draw_seed(CONFIG["seed"], 0)
     sources = {
         "clean": probe_images(probe),
-        "noisy": noisy_images(probe, "gaussian", 0.05, 1.0, seed, "lossless"),
+        "noisy": noisy_images(probe, StoredNoise("gaussian", 0.05, "lossless"), 1.0, seed),
     }
     for name, source in sources.items():
         with LayerReader(network, list(LAYERS), "cpu", pad_to=batch) as reader:
@@ -237,8 +237,8 @@ def dissect_again(folder, out, batch: int):
         ((_, _, clean[layer]),) = dissect_layer([run], probe, concepts, "cpu", "published")
         draws = {(0, seed): open_maps(out / "noisy", layer)}
         settings = {"quantile": 0.005, "threshold": "exact", "iou": "published"}
-        every = clean[layer]["unit"]
-        noisy[layer], _ = dissect_noisy(maps, draws, clean[layer], probe, concepts, "cpu", settings, [0.5, 1.0], every)
+        runs = dissect_noisy(NoisyMaps(maps, draws, [0.5, 1.0]), probe, concepts, "cpu", settings)
+        noisy[layer] = compare_noisy(runs, clean[layer], clean[layer]["unit"])
     return sources["noisy"], clean, noisy
 
 
@@ -296,7 +296,7 @@ REPORT_JOBS = {"show_units": 2} | PAGE_JOBS
 EDITS = {
     "nemesis/scoring/intervals.py": PLOT_JOBS | REPORT_JOBS,
     "nemesis/dissection/counts.py": EXTRACTION_JOBS | CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
-    "nemesis/corruption/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
+    "nemesis/perturb/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
     "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS | {"show_units": 1} | PAGE_JOBS,
     "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1} | PAGE_JOBS,
     "nemesis/models/training.py": {"train_tinyvgg": 1},

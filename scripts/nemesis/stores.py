@@ -9,6 +9,8 @@ import contextlib
 import itertools
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,26 @@ MAX_BLOCK = 128
 TAKEN_CHUNKS = 32  # consecutive chunks that `take` reads at once
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a store was made from: a hash of the settings, and the input files."""
+
+    config_hash: str = ""
+    inputs: Sequence = ()
+
+
+UNKNOWN = Origin()
+
+
+def store_folder(path) -> Path:
+    """The folder of a store, which may be named by the zarr.json in it."""
+    path = Path(path)
+    return path.parent if path.name == "zarr.json" else path
+
+
 @contextlib.contextmanager
 def write_store(path, config_hash: str = "", inputs=(), **attrs):
-    """Yield a new zarr group that becomes `path` when the block ends well.
+    """Yield a new zarr group that becomes `path`, a folder or the zarr.json in it, when the block ends well.
 
     `inputs` are files whose names and sha256 are recorded in `created_from`.
     """
@@ -39,8 +58,11 @@ def write_store(path, config_hash: str = "", inputs=(), **attrs):
 
 @contextlib.contextmanager
 def write_group(path, **attrs):
-    """Yield a new zarr group with these attributes that becomes `path` when the block ends well."""
-    with atomic_directory(path) as partial:
+    """Yield a new zarr group with these attributes that becomes `path` when the block ends well.
+
+    `path` is the store's folder, or the zarr.json in it.
+    """
+    with atomic_directory(store_folder(path)) as partial:
         group = zarr.open_group(partial, mode="w", zarr_format=3)
         group.attrs.update(nemesis_version=__version__, **attrs)
         yield group
@@ -84,11 +106,11 @@ def block_size(bytes_per_image: int, count: int) -> int:
 
 
 def open_store(path, whole: bool = True, layer: str = ""):
-    """Open a store, or the group of one layer inside of it, for reading.
+    """Open a store, named by its folder or the zarr.json in it, or the group of one layer inside of it, for reading.
 
     Raises InputError when it, one of its arrays or (if `whole`) a chunk of one is missing.
     """
-    path = Path(path)
+    path = store_folder(path)
     group, arrays = _open_group(path)
     if layer:
         if layer not in list_groups(path):

@@ -1,20 +1,29 @@
 """Check a config: each key against the schema, and the sections against each other."""
 
+import re
+from pathlib import Path
+
 from nemesis.config.entries import has_masks
 from nemesis.config.paths import check_braces, expand_paths
 from nemesis.config.schema import apply_schema, suggest
 from nemesis.errors import InputError
 from nemesis.sources import find_source, list_versions
 
-TAKEN = ("downloads", "figures", "milan", "models", "probes", "report", "tables")  # below results/
+# Folders below results/ beside those of probes, some of methods to come. No folder in results/<probe>/<model> is taken:
+# a layer may be called clean or noise, as nothing in its folder has the name of a file of all layers there.
+TAKEN = ("attribution", "audit", "downloads", "milan", "models", "probes", "runs", "trojans")
+STORE_FILE = "zarr.json"  # in the store of maps, beside a group for every layer
+NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]+")  # a folder below results/runs
 
 
 def check_config(config: dict, schema_path, where: str = "config") -> dict:
     """Return a copy of `config` with every default filled in.
 
+    where: the config's file, or several ("a.yaml, b.yaml"); without a `name`, the run has that of the last.
     Raises InputError, one line that names the first bad key, what was expected and what to do.
     """
     config = apply_schema(config, schema_path, where)
+    _name_run(config, where)
     expand_paths(config)
     check_braces(config, where)
     _check_names(config, where)
@@ -25,6 +34,20 @@ def check_config(config: dict, schema_path, where: str = "config") -> dict:
     _check_designed(config, where)
     _check_milan(config, where)
     return config
+
+
+def _name_run(config: dict, where: str):
+    """Fill in the name of the run: a folder's name."""
+    possible = "letters, digits, '.', '_' and '-' can be in it, and no '.' at the start"
+    if "name" not in config:
+        config["name"] = Path(where.rpartition(", ")[2]).stem
+        if not NAME.fullmatch(config["name"]):
+            raise InputError(
+                f"{where}: the name of the file, {config['name']!r}, cannot be that of the run ({possible});"
+                " set one in the file, `name: my_run`"
+            )
+    if not NAME.fullmatch(config["name"]):
+        raise InputError(f"{where}: name: {config['name']!r} cannot be the name of a folder of results; {possible}")
 
 
 def _check_experiments(config: dict, where: str):
@@ -45,6 +68,11 @@ def _check_experiments(config: dict, where: str):
                     f" ({experiment['probe']}, {experiment['model']}); name it once"
                 )
             seen[place] = number
+        if STORE_FILE in experiment["layers"]:
+            raise InputError(
+                f"{where}: experiments[{number}].layers: no layer can be called {STORE_FILE}, as a file in the store"
+                " of maps is; give the module another name"
+            )
     for name, model in config["models"].items():
         if "probe" in model and model["probe"] not in config["probes"]:
             raise InputError(

@@ -4,6 +4,7 @@ import csv
 import itertools
 from pathlib import Path
 
+from nemesis.config.entries import has_masks
 from nemesis.probes.scan import scan_folder
 
 
@@ -54,6 +55,7 @@ def _compare(config: dict, probe: str, most: int):
     for place, fractions in places.items():
         for fraction in itertools.islice((one for one in fractions if round(one * most) == 0), 1):
             yield f"{place}: {fraction:g} of the images is none", "raise"
-    share = config.get("designed", {}).get("max_fraction", 1)
-    if config["probes"][probe]["kind"] != "folder" and int(share * most + 1e-9) == 0:
-        yield f"designed.max_fraction: {share:g} of the images is none", "raise"
+    if "designed" in config and has_masks(config, probe):
+        share = config["designed"]["max_fraction"]
+        if int(share * most + 1e-9) == 0:
+            yield f"designed.max_fraction: {share:g} of the images is none", "raise"

@@ -1,17 +1,27 @@
-"""Labels of attacked units, beside the clean ones and the controls."""
+"""Labels of attacked units beside the clean ones and the controls, and under other ways to store images."""
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.layer import Layer
-from nemesis.corruption.plan import ALL, budget_images
-from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.quality import MEASURES
-from nemesis.corruption.rows import Shown, change_of, poisoned_images, random_images, show_rows
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.redissect import Change, Redissected, redissect
+from nemesis.corruption.shown import (
+    ForwardPass,
+    Shown,
+    StoredAttack,
+    change_of,
+    poisoned_images,
+    show_rows,
+    unchanged_images,
+)
+from nemesis.corruption.targets import Task
+from nemesis.perturb.poison import Poison, budget_images
+from nemesis.perturb.quality import MEASURES
 from nemesis.progress import Progress
 from nemesis.threads import work_behind
 
@@ -22,42 +32,59 @@ COLUMNS += ["fraction_poisoned", *MEASURES, "threshold", "clean_threshold", "fix
 COLUMNS += ["fixed_target_iou", "fixed_manipulated", "fixed_target_hit"]
 COLUMNS += ["noise_label", "noise_iou", "noise_manipulated"]
 CURVE = ["unit", "target", "budget", "n_poisoned", "clean_iou", "label", "iou", "manipulated", "target_hit"]
+STORAGE = ["unit", "target", "storage", "clean_iou", "label", "iou", "manipulated", "target_hit"]
+STORAGE += ["control_label", "control_manipulated", *MEASURES, *(f"control_{name}" for name in MEASURES)]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What is dissected of T consecutive tasks: T changes each, or what came of them.
+
+    poisoned: with all poisoned images. fixed: the same at the clean threshold. random: with noise of the same size on
+    the same images. limited: by budget, with the most influential images alone.
+    """
+
+    poisoned: Sequence[Change] | Redissected
+    fixed: Sequence[Change] | Redissected
+    random: Sequence[Change] | Redissected
+    limited: dict[float, Sequence[Change] | Redissected]
+
+    def parts(self) -> list:
+        """One after the other."""
+        return [self.poisoned, self.fixed, self.random, *self.limited.values()]
 
 
 def dissect_designed(
-    layer: Layer, poisons: list[Poison], reader, storage: str, budgets, seed: int, batch: int, keeps: list[Callable]
+    layer: AttackedLayer,
+    forward: ForwardPass,
+    attacks: list[StoredAttack],
+    budgets: Sequence[float],
+    keeps: Sequence[Callable],
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """The rows of designed/.../dissection.csv and budget.csv for every eps of an attack.
 
-    `poisons` have the same tasks and images, so that clean maps are read once for all; `keeps` get the poisoned rows'
-    maps, keep(first row, maps) for each of them. Four dissections a unit: all poisoned images, the same at the
-    clean threshold, bernoulli noise of the same size on the same images, and one for every budget (a share of the
-    probe).
+    `attacks` have the same tasks and images, so that clean maps are read once for all; `keeps` get the poisoned rows'
+    maps, keep(first row, maps) for each of them. `budgets` are shares of the probe. See Outcomes for what is dissected.
     """
-    noises = [random_images(poison.attrs["eps"], seed, storage) for poison in poisons]
-    first, found = poisons[0], [([], []) for _ in poisons]
+    first, found = attacks[0].poison, [([], []) for _ in attacks]
     progress = Progress("dissect", len(first.tasks))
 
-    def dissect(tasks: range, seen: list[tuple[Shown, Shown]], start: int):
-        lists = [_list_changes(layer, first, tasks, *shown, start, budgets) for shown in seen]
-        every = layer.redissect([change for changes in lists for change in changes])
-        for place, (changes, (shown, _)) in enumerate(zip(lists, seen, strict=True)):
-            again = every.part(slice(place * len(changes), (place + 1) * len(changes)))
-            found[place][0].append(_tabulate(layer, first, tasks, shown, again, start))
-            found[place][1].append(_trace_budgets(layer, first, tasks, changes, again, budgets))
+    def dissect(tasks: range, views: list[tuple[Shown, Shown]], start: int):
+        changes = [_list_changes(layer, first, tasks, view, start, budgets) for view in views]
+        outcomes = _dissect_outcomes(layer, changes)
+        for tables, part, outcome, (shown, _) in zip(found, changes, outcomes, views, strict=True):
+            tables[0].append(_tabulate(layer, first, tasks, outcome, shown, start))
+            tables[1].append(_trace_budgets(layer, first, tasks, part, outcome))
         progress.add(len(tasks))
 
-    with work_behind() as do:  # the processor dissects while the network sees the next images
-        for tasks in group_tasks(first, layer, len(poisons)):
-            rows = np.concatenate([first.rows_of(task) for task in tasks])
-            span, seen = slice(int(rows.min()), int(rows.max()) + 1), []
-            for poison, noise, keep in zip(poisons, noises, keeps, strict=True):
-                arguments = (reader, layer.name, poison, span, layer.probe)
-                options = {"dtype": layer.maps.dtype, "batch": batch}
-                shown = show_rows(*arguments, poisoned_images(poison, storage), **options)
-                seen.append((shown, show_rows(*arguments, noise, **options, measure=False)))
+    with forward.reader, work_behind() as do:  # the processor dissects while the network sees the next images
+        for tasks in group_tasks(first, layer, len(attacks)):
+            span, views = first.span_of(tasks), []
+            for attack, keep in zip(attacks, keeps, strict=True):
+                shown = show_rows(forward, attack.poison, span, attack.designed)
+                views.append((shown, show_rows(forward, attack.poison, span, attack.random, measure=False)))
                 keep(span.start, shown.maps)
-            do(dissect, tasks, seen, span.start)
+            do(dissect, tasks, views, span.start)
     return [(_join(tables, COLUMNS), _join(curves, CURVE)) for tables, curves in found]
 
 
@@ -65,9 +92,9 @@ def _join(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     return pd.concat(tables) if tables else pd.DataFrame(columns=columns)
 
 
-def group_tasks(poison: Poison, layer: Layer, times: int = 1) -> list[range]:
+def group_tasks(poison: Poison, layer: AttackedLayer, times: int = 1) -> list[range]:
     """Consecutive tasks whose poisoned maps, so many times, fit in memory together; a shared attack's are one group."""
-    if not poison.tasks or (poison.task == ALL).any():
+    if not poison.tasks or poison.shared:
         return [range(len(poison.tasks))] if poison.tasks else []
     cells = times * int(np.prod(layer.maps.shape[2:])) * layer.maps.dtype.itemsize
     sizes = np.bincount(poison.task, minlength=len(poison.tasks)).cumsum() * cells // SHOWN_BYTES
@@ -75,27 +102,49 @@ def group_tasks(poison: Poison, layer: Layer, times: int = 1) -> list[range]:
     return [range(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
-def _list_changes(layer: Layer, poison: Poison, tasks, shown: Shown, control: Shown, start: int, budgets):
-    """What is dissected of T tasks: all poisoned images, the same at the clean threshold, noise (T each); budgets."""
-    changes = [change_of(poison, shown, start, task) for task in tasks]
-    found = [*changes]
-    found += [dataclasses.replace(change, threshold=float(layer.thresholds[change.unit])) for change in changes]
-    found += [change_of(poison, control, start, task) for task in tasks]
-    limits = [budget_images(budget, layer.probe.count) for budget in budgets]
-    for task, change in zip(tasks, changes, strict=True):
-        rank = poison.rank[poison.rows_of(task)]
-        found += [dataclasses.replace(change, chosen=rank < limit) for limit in limits]
-    return found
+def _list_changes(
+    layer: AttackedLayer, poison: Poison, tasks: range, view: tuple[Shown, Shown], start: int, budgets
+) -> Outcomes:
+    """The changes of some tasks; `view` are their poisoned rows, from row `start` on, and those under noise."""
+    shown, control = view
+    poisoned = [change_of(poison, shown, start, task) for task in tasks]
+    ranks = [poison.rank[poison.rows_of(task)] for task in tasks]
+    limited = {}
+    for budget in budgets:
+        most = budget_images(budget, layer.probe.count)
+        limited[budget] = [
+            dataclasses.replace(change, chosen=rank < most) for change, rank in zip(poisoned, ranks, strict=True)
+        ]
+    return Outcomes(
+        poisoned,
+        [dataclasses.replace(change, threshold=float(layer.thresholds[change.unit])) for change in poisoned],
+        [change_of(poison, control, start, task) for task in tasks],
+        limited,
+    )
 
 
-def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, found, start: int) -> pd.DataFrame:
-    count, names = len(tasks), np.array(layer.concepts.names, object)
-    number, number_fixed, number_noise = found.numbers[: 3 * count].reshape(3, count)
+def _dissect_outcomes(layer: AttackedLayer, changes: list[Outcomes]) -> list[Outcomes]:
+    """What came of the changes, all dissected together."""
+    parts = [part for outcomes in changes for part in outcomes.parts()]
+    every = redissect([change for part in parts for change in part], layer)
+    ends = np.cumsum([0, *map(len, parts)])
+    found = iter([every.part(slice(int(a), int(b))) for a, b in itertools.pairwise(ends)])
+    return [
+        Outcomes(next(found), next(found), next(found), {budget: next(found) for budget in outcomes.limited})
+        for outcomes in changes
+    ]
+
+
+def _tabulate(
+    layer: AttackedLayer, poison: Poison, tasks: range, outcome: Outcomes, shown: Shown, start: int
+) -> pd.DataFrame:
+    """The rows of dissection.csv of some tasks, whose poisoned rows were `shown` from row `start` on."""
+    at, names, found = np.arange(len(tasks)), np.array(layer.concepts.names, object), outcome.poisoned
+    number, number_fixed, number_noise = found.numbers, outcome.fixed.numbers, outcome.random.numbers
     units = [poison.tasks[task].unit for task in tasks]
     source, target = (np.array([getattr(poison.tasks[t], end) for t in tasks]) for end in ("source", "target"))
     clean = layer.table.set_index("unit").loc[units]
     rows = [poison.rows_of(task) - start for task in tasks]
-    at = np.arange(count)
     table = pd.DataFrame({"unit": units})
     table["clean_label"], table["clean_category"] = clean["label"].to_numpy(), clean["category"].to_numpy()
     table["clean_iou"], table["margin"] = clean["iou"].to_numpy(), (clean["iou"] - clean["iou_2"]).to_numpy()
@@ -109,25 +158,65 @@ def _tabulate(layer: Layer, poison: Poison, tasks, shown: Shown, found, start: i
     table["n_poisoned"] = [len(part) for part in rows]
     table["fraction_poisoned"] = table["n_poisoned"] / layer.probe.count
     for name in MEASURES:
-        measured = [shown.measures[name][part] for part in rows]
-        table[name] = [part.max() if name == "linf" else part.mean() for part in measured]
-    table["threshold"], table["clean_threshold"] = found.thresholds[:count], layer.thresholds[units].astype(float)
-    table["fixed_label"], table["fixed_iou"] = names[number_fixed], found.iou[count + at, number_fixed]
-    table["fixed_target_iou"] = np.where(target > 0, found.iou[count + at, target], np.nan)
+        table[name] = [_summarise(shown, name, part) for part in rows]
+    table["threshold"], table["clean_threshold"] = found.thresholds, layer.thresholds[units].astype(float)
+    fixed = outcome.fixed.iou
+    table["fixed_label"], table["fixed_iou"] = names[number_fixed], fixed[at, number_fixed]
+    table["fixed_target_iou"] = np.where(target > 0, fixed[at, target], np.nan)
     table["fixed_manipulated"] = number_fixed != source
     table["fixed_target_hit"] = (number_fixed == target) & (target > 0)
-    table["noise_label"], table["noise_iou"] = names[number_noise], found.iou[2 * count + at, number_noise]
+    table["noise_label"], table["noise_iou"] = names[number_noise], outcome.random.iou[at, number_noise]
     table["noise_manipulated"] = number_noise != source
     return table[COLUMNS]
 
 
-def _trace_budgets(layer: Layer, poison: Poison, tasks, changes, found, budgets) -> pd.DataFrame:
+def _summarise(shown: Shown, name: str, rows: np.ndarray) -> float:
+    """The largest of a task's linf, the mean of its other measures."""
+    values = shown.measures[name][rows]
+    return values.max() if name == "linf" else values.mean()
+
+
+def _trace_budgets(
+    layer: AttackedLayer, poison: Poison, tasks: range, changes: Outcomes, outcome: Outcomes
+) -> pd.DataFrame:
     """Labels when only the most influential images are poisoned: one row a (unit, budget)."""
-    iou, lines, numbers = layer.table.set_index("unit")["iou"], [], found.numbers
-    for place, (task, budget) in enumerate(itertools.product(tasks, budgets)):
-        of, index = poison.tasks[task], 3 * len(tasks) + place
-        number = numbers[index]
+    iou, lines = layer.table.set_index("unit")["iou"], []
+    numbers = {budget: found.numbers for budget, found in outcome.limited.items()}
+    for (place, task), budget in itertools.product(enumerate(tasks), outcome.limited):
+        of, number = poison.tasks[task], numbers[budget][place]
         hit = bool(of.target) and number == of.target
-        line = (of.unit, layer.concepts.names[of.target], budget, changes[index].count, iou[of.unit])
-        lines.append((*line, layer.concepts.names[number], found.iou[index, number], number != of.source, hit))
+        count = changes.limited[budget][place].count
+        line = (of.unit, layer.concepts.names[of.target], budget, count, iou[of.unit], layer.concepts.names[number])
+        lines.append((*line, outcome.limited[budget].iou[place, number], number != of.source, hit))
     return pd.DataFrame(lines, columns=CURVE)
+
+
+def compare_storages(layer: AttackedLayer, forward: ForwardPass, poison: Poison, storages: list[str]) -> pd.DataFrame:
+    """The rows of designed/.../storage.csv: how much of an attack survives each way to store images.
+
+    One row a (unit, storage): the unit's label with the attacked images, and with the clean ones stored alike.
+    """
+    lines = []
+    with forward.reader:
+        for tasks in group_tasks(poison, layer):
+            span = poison.span_of(tasks)
+            for storage in storages:
+                attacked = show_rows(forward, poison, span, poisoned_images(poison, storage))
+                control = show_rows(forward, poison, span, unchanged_images(storage))
+                changes = [change_of(poison, part, span.start, task) for part in (attacked, control) for task in tasks]
+                found, count = redissect(changes, layer), len(tasks)
+                for place, task in enumerate(tasks):
+                    of, rows = poison.tasks[task], poison.rows_of(task) - span.start
+                    labels = (found.part(slice(place, place + 1)), found.part(slice(count + place, count + place + 1)))
+                    measures = [_summarise(part, name, rows) for part in (attacked, control) for name in MEASURES]
+                    lines.append([*_compare_labels(layer, of, storage, *labels), *measures])
+    return pd.DataFrame(lines, columns=STORAGE)
+
+
+def _compare_labels(layer: AttackedLayer, of: Task, storage: str, found: Redissected, control: Redissected) -> list:
+    """A task's label with its attacked images, and that with the clean ones stored alike."""
+    names, number, unchanged = layer.concepts.names, int(found.numbers[0]), int(control.numbers[0])
+    clean_iou = layer.table.loc[layer.table["unit"] == of.unit, "iou"].item()
+    line = [of.unit, names[of.target], storage, clean_iou, names[number], found.iou[0, number]]
+    line += [number != of.source, bool(of.target) and number == of.target]
+    return [*line, names[unchanged], unchanged != of.source]

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nemesis.corruption.plan import ALL
-from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.storage import store_image
 from nemesis.errors import InputError
 from nemesis.files import atomic_directory
+from nemesis.perturb.poison import Poison
+from nemesis.perturb.storage import store_image
 from nemesis.rows import read_rows
 
 POISONED = "nemesis_poisoned"  # folder of the changed images, below images/
@@ -27,10 +26,9 @@ def export_poison(poison: Poison, probe, source, target, storage: str):
     if storage == "float":
         raise InputError("designed.export: images stored as `float` are no image files; set designed.storage: lossless")
     with atomic_directory(target) as partial:
-        shared = bool((poison.task == ALL).any())
-        for index, task in enumerate(poison.tasks[:1] if shared else poison.tasks):
+        for index, task in enumerate(poison.tasks[:1] if poison.shared else poison.tasks):
             suffix = f"-to-{task.target}" if task.target else ""
-            folder = partial / ("shared" if shared else f"unit-{task.unit}{suffix}")
+            folder = partial / ("shared" if poison.shared else f"unit-{task.unit}{suffix}")
             _export_task(poison, index, probe, Path(source).resolve(), folder, storage)
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.corruption.layer import Layer
-from nemesis.corruption.plan import Plan, select_tasks
-from nemesis.corruption.poison import Subject, attack_rows, round_inside
-from nemesis.corruption.versions import Change
+from nemesis.corruption.attack import attack_rows
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.plan import Plan, Subject, select_tasks
+from nemesis.corruption.redissect import Change, redissect
+from nemesis.corruption.targets import Task
 from nemesis.models.network import LayerReader
+from nemesis.perturb.pgd import round_inside
 
 COLUMNS = ["unit", "clean_label", "clean_category", "clean_iou", "margin", "minimum_epsilon", "unchanged_epsilon"]
 COLUMNS += ["label", "attacks"]
@@ -22,17 +24,22 @@ COLUMNS += ["label", "attacks"]
 
 @dataclass
 class Bracket:
-    """A unit's label is unchanged at `low` (0 = clean) and changed to concept `label` at `high` (None: not yet)."""
+    """A unit's label is unchanged at `low` (0 = clean) and changed to concept `label` at `high` (None: not yet).
 
+    `highest` is the largest eps to try; all are in 1/255.
+    """
+
+    highest: int
     low: int = 0
     high: int | None = None
     label: str = ""
     attacks: int = 0
 
-    def next_eps(self, highest: int) -> int | None:
-        """The eps to try next, in 1/255; None when the bracket is closed or `highest` is not enough."""
+    @property
+    def next_eps(self) -> int | None:
+        """The eps to try next; None when the bracket is closed or `highest` is not enough."""
         if self.high is None:
-            return highest if self.low < highest else None
+            return self.highest if self.low < self.highest else None
         return (self.low + self.high) // 2 if self.high - self.low > 1 else None
 
     def note(self, eps: int, changed: bool, label: str):
@@ -43,34 +50,42 @@ class Bracket:
             self.low = eps
 
 
-def find_minimum(
-    layer: Layer, subject: Subject, plan: Plan, attack, known: dict[int, pd.DataFrame], highest: int, batch: int
-) -> pd.DataFrame:
-    """Bisect every task's eps up to `highest`; `known` are dissection.csv tables at whole eps, tried already."""
-    brackets = [Bracket() for _ in plan.tasks]
+def open_brackets(tasks: list[Task], known: dict[int, pd.DataFrame], highest: int) -> list[Bracket]:
+    """A bracket a task up to `highest`; `known` are dissection.csv tables at whole eps, tried already."""
+    brackets = [Bracket(highest) for _ in tasks]
     for eps in sorted(known, reverse=True):
         rows = known[eps].set_index("unit")
-        for task, bracket in zip(plan.tasks, brackets, strict=True):
+        for task, bracket in zip(tasks, brackets, strict=True):
             bracket.note(eps, bool(rows.at[task.unit, "manipulated"]), rows.at[task.unit, "label"])
+    return brackets
+
+
+def find_minimum(
+    layer: AttackedLayer, subject: Subject, plan: Plan, attack, batch: int, brackets: list[Bracket]
+) -> pd.DataFrame:
+    """Bisect every task's eps until its bracket is closed: the rows of designed/minimum_epsilon-....csv.
+
+    `attack` is a UnitPGD or UnitFGSM, `batch` the rows that it attacks at once.
+    """
     while True:
-        tries = [bracket.next_eps(highest) for bracket in brackets]
+        tries = [bracket.next_eps for bracket in brackets]
         open_tasks = np.array([eps is not None for eps in tries])
         if not open_tasks.any():
             return _tabulate(layer, plan, brackets)
         eps = np.array([eps or 0 for eps in tries])
-        changes = _attack_round(layer, subject, select_tasks(plan, open_tasks), attack, eps, batch)
-        numbers = layer.redissect(list(changes.values())).numbers
+        changes = _attack_round(subject, select_tasks(plan, open_tasks), attack, eps, batch)
+        numbers = redissect(list(changes.values()), layer).numbers
         for index, number in zip(changes, numbers, strict=True):
             source = plan.tasks[index].source
             brackets[index].note(int(eps[index]), number != source, layer.concepts.names[number])
             brackets[index].attacks += 1
 
 
-def _attack_round(layer: Layer, subject: Subject, plan: Plan, attack, eps, batch: int) -> dict[int, Change]:
+def _attack_round(subject: Subject, plan: Plan, attack, eps: np.ndarray, batch: int) -> dict[int, Change]:
     """Changes of the plan's tasks, each attacked with eps[task] and stored without loss."""
-    maps = []
+    maps, device = [], attack.reader.device
     unit_of = np.array([task.unit for task in plan.tasks])
-    padded = LayerReader(attack.reader.network, [layer.name], layer.device, pad_to=batch)
+    padded = LayerReader(attack.reader.network, [attack.layer], device, pad_to=batch)
     attacked = attack_rows(attack, plan, subject, eps[plan.task], batch)
     while True:
         with attack.reader:
@@ -79,12 +94,12 @@ def _attack_round(layer: Layer, subject: Subject, plan: Plan, attack, eps, batch
             break
         rows, clean, images = step
         stored = (clean + round_inside(clean, images, eps[plan.task[rows]])).astype(np.uint8)
-        units = torch.from_numpy(unit_of[plan.task[rows]]).to(layer.device)
+        units = torch.from_numpy(unit_of[plan.task[rows]]).to(device)
         with padded, torch.inference_mode():
             for first in range(0, len(stored), batch):
-                found = padded.read(torch.from_numpy(stored[first : first + batch]))[layer.name]
-                kept = found[torch.arange(len(found), device=layer.device), units[first : first + batch]]
-                maps.append(kept.cpu().numpy().astype(layer.maps.dtype))
+                found = padded.read(torch.from_numpy(stored[first : first + batch]))[attack.layer]
+                kept = found[torch.arange(len(found), device=device), units[first : first + batch]]
+                maps.append(kept.cpu().numpy().astype(subject.maps.dtype))
     joined = np.concatenate(maps)
     return {
         int(task): Change(plan.tasks[task].unit, plan.image[plan.task == task], joined[plan.task == task])
@@ -92,7 +107,7 @@ def _attack_round(layer: Layer, subject: Subject, plan: Plan, attack, eps, batch
     }
 
 
-def _tabulate(layer: Layer, plan: Plan, brackets: list[Bracket]) -> pd.DataFrame:
+def _tabulate(layer: AttackedLayer, plan: Plan, brackets: list[Bracket]) -> pd.DataFrame:
     clean = layer.table.set_index("unit")
     lines = []
     for task, bracket in zip(plan.tasks, brackets, strict=True):

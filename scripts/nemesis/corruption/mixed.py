@@ -1,10 +1,12 @@
 """Maps of a corrupted probe: the clean maps, with those of the corrupted images in their place."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nemesis.dissection.stored import MapSource, StoredMaps
+from nemesis.perturb.noise import choose_images
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,21 @@ def mix_maps(clean: StoredMaps, corrupted: StoredMaps, chosen: np.ndarray) -> Mi
     if len(chosen) and (rows.max() >= len(corrupted.image) or (corrupted.image[rows] != chosen).any()):
         raise KeyError("the corrupted store lacks images that were chosen")
     return MixedMaps(clean, corrupted, chosen, rows)
+
+
+@dataclass(frozen=True)
+class NoisyMaps:
+    """A layer's maps under one kind and size of noise: the clean ones, and of every draw those of the corrupted images.
+
+    draws: by the draw's (name, seed); each has the images of the largest fraction. fractions: shares of the images that
+    are corrupted.
+    """
+
+    clean: StoredMaps
+    draws: Mapping[tuple[int, int], StoredMaps]
+    fractions: Sequence[float]
+
+    def mix(self, fraction: float, draw: tuple[int, int]) -> MixedMaps:
+        """The maps of the probe when one draw corrupts a fraction of its images."""
+        _, seed = draw
+        return mix_maps(self.clean, self.draws[draw], choose_images(self.clean.count, fraction, seed))

@@ -1,19 +1,39 @@
 """Which images are poisoned for which unit, under a budget, most influential first."""
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from nemesis.corruption.targets import NO_UNIT, Task
-from nemesis.dissection.tally import count_masks, label_block, split_pairs
+from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.targets import NO_UNIT, Aim, Task, choose_tasks
+from nemesis.dissection.select import select_units
+from nemesis.dissection.tally import LabelBlock, count_masks, label_block, split_pairs
 from nemesis.errors import InputError
+from nemesis.perturb.poison import ALL, budget_images
+from nemesis.probes.probe import Probe
 from nemesis.progress import Progress
 from nemesis.stores import blocks, read
 
 GROUP = 64  # images in a batch of the published code
-ALL = -1  # task of a row that is poisoned for every task at once
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is attacked: a layer's clean maps and thresholds (U,) on a probe, and how regions are found."""
+
+    probe: Probe
+    maps: object
+    thresholds: np.ndarray
+    masks: str  # segmentation | baseline
+    objective: str  # equation7 | published | soft_iou
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells of an activation map (h, w)."""
+        return self.maps.shape[2:]
 
 
 @dataclass(frozen=True)
@@ -55,40 +75,70 @@ class Plan:
     def __len__(self) -> int:
         return len(self.image)
 
+    @property
+    def table(self) -> dict[str, np.ndarray]:
+        """The tasks by column, int32 (T,) each, as a poison.zarr has them."""
+        names = [field.name for field in dataclasses.fields(Task)]
+        return {name: np.array([getattr(task, name) for task in self.tasks], np.int32) for name in names}
+
 
 NO_ROWS = np.zeros(0, np.int64)
 EMPTY = Plan([], NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS, np.zeros(0))
 
 
-def survey_probe(tasks: list[Task], maps, thresholds, probe, device, masks: str, shared: bool = False) -> Survey:
-    """One pass over the stored maps (and labels) for all tasks; `thresholds` (U,) are the clean ones.
+def select_attacked(layer: AttackedLayer, experiment, setting, seed: int) -> np.ndarray:
+    """Units to attack: `setting` (all, a number or a list) among those of the experiment, which is set likewise.
+
+    `all` are those with a label. Raises InputError when a listed unit is not there.
+    """
+    least = layer.settings["min_iou"]
+    known = layer.table[layer.table["unit"].isin(select_units(experiment, layer.table, least, seed, layer.name))]
+    units = select_units(setting, known, least, seed, layer.name)
+    return known.loc[known["iou"] >= least, "unit"].to_numpy() if setting == "all" else units
+
+
+def plan_attack(
+    layer: AttackedLayer, units, aim: Aim, concepts: list[dict], shard: int = 0, shards: int = 1
+) -> tuple[Subject, Plan]:
+    """Targets and images of a shard of an attack on some units; `concepts` are the rows of concepts.csv."""
+    tasks = choose_tasks(units, layer.table, concepts, aim, layer.name, layer.settings["min_iou"])
+    subject = Subject(layer.probe, layer.maps, layer.thresholds, aim.masks, aim.objective)
+    if not tasks:
+        logging.info("layer %s: no unit has a label; nothing to attack", layer.name)
+    shared = aim.mode == "shared"
+    tasks = take_tasks(tasks, shard, shards, shared)
+    if not tasks:
+        return subject, EMPTY
+    survey = survey_probe(tasks, subject, layer.device, shared)
+    return subject, plan_rows(tasks, survey, aim.max_fraction, shared, layer.name)
+
+
+def survey_probe(tasks: list[Task], subject: Subject, device, shared: bool = False) -> Survey:
+    """One pass over the stored maps (and labels) for all tasks; the subject's thresholds are the clean ones.
 
     Only a shared attack needs deviations; they are 1 otherwise.
     """
-    shape = (len(tasks), probe.count)
-    source, target, overlap = (np.zeros(shape, np.int64) for _ in range(3))
+    probe, maps = subject.probe, subject.maps
+    source, target, overlap = (np.zeros((len(tasks), probe.count), np.int64) for _ in range(3))
     moments = np.zeros((2, len(tasks)))
     units = np.array([task.unit for task in tasks])
     highest = read(maps.max)[units].astype(np.float32)
-    limits = torch.from_numpy(thresholds[units].astype(np.float32)).to(device)
     progress = Progress("survey", probe.count)
     for start, stop in blocks(probe.count, maps.block):
         span = slice(start, stop)
-        if masks == "baseline":
-            source[:, span] = overlap[:, span] = _cells_above(maps.read_units(span, units), thresholds[units])
-            others = np.array([max(task.target_unit, 0) for task in tasks])
-            wanted = np.array([task.target_unit != NO_UNIT for task in tasks])
-            target[:, span] = _cells_above(maps.read_units(span, others), thresholds[others]) * wanted[:, None]
+        if subject.masks == "baseline":
+            source[:, span], target[:, span] = _count_cells(tasks, subject, span)
+            overlap[:, span] = source[:, span]
         else:
             labels = label_block(probe.take_regions(np.arange(start, stop)), probe.scalars[span], device, once=True)
             source[:, span] = labels.area_of([task.source for task in tasks]).T
             target[:, span] = labels.area_of([task.target for task in tasks]).T
-            met = (source[:, span] > 0) & (highest[:, span] > thresholds[units].astype(np.float32)[:, None])
+            met = (source[:, span] > 0) & (highest[:, span] > _limits(tasks, subject)[:, None])
             chosen = np.flatnonzero(met.any(axis=1))  # of the others no map need be read
             if len(chosen):
-                part = torch.from_numpy(maps.read_units(span, units[chosen])).to(device)
-                some = [tasks[index] for index in chosen]
-                overlap[chosen, span] = _count_overlap(some, part, limits[torch.from_numpy(chosen)], labels)
+                overlap[chosen, span] = _count_overlap(
+                    [tasks[index] for index in chosen], subject, span, labels, device
+                )
         if shared:
             part = maps.read_units(span, units)
             moments += [part.sum(axis=(1, 2, 3), dtype=float), np.square(part, dtype=float).sum(axis=(1, 2, 3))]
@@ -140,11 +190,6 @@ def take_tasks(tasks: list[Task], shard: int, shards: int, shared: bool) -> list
     return [tasks[index] for index in np.array_split(np.arange(len(tasks)), shards)[shard]]
 
 
-def budget_images(fraction: float, count: int) -> int:
-    """Images that a budget allows: the largest whole number of at most fraction * count."""
-    return int(fraction * count + 1e-9)
-
-
 def _rank_images(influence, highest, chosen):
     """Numbers of the chosen images, ascending, and the rank of each; ties by activation, then number."""
     image = np.flatnonzero(chosen)
@@ -158,21 +203,37 @@ def _shares(values: np.ndarray) -> np.ndarray:
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1)
 
 
-def _cells_above(maps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    return (maps.astype(np.float32) > thresholds.astype(np.float32)[:, None, None, None]).sum(axis=(2, 3))
+def _limits(tasks: list[Task], subject: Subject) -> np.ndarray:
+    """Each task's clean threshold, float32 (T,)."""
+    return subject.thresholds[[task.unit for task in tasks]].astype(np.float32)
 
 
-def _count_overlap(tasks: list[Task], maps, limits, labels) -> np.ndarray:
+def _count_cells(tasks: list[Task], subject: Subject, span: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of each task's unit and of its target's that exceed their thresholds in some images, (T, B) each."""
+
+    def count(units: np.ndarray) -> np.ndarray:
+        limits = subject.thresholds[units].astype(np.float32)
+        maps = subject.maps.read_units(span, units).astype(np.float32)
+        return (maps > limits[:, None, None, None]).sum(axis=(2, 3))
+
+    others = np.array([task.target_unit for task in tasks])
+    return count(np.array([task.unit for task in tasks])), count(np.maximum(others, 0)) * (others != NO_UNIT)[:, None]
+
+
+def _count_overlap(tasks: list[Task], subject: Subject, span: slice, labels: LabelBlock, device) -> np.ndarray:
     """Each task's intersection of unit mask and source in each image of a block, (T, B)."""
+    units = np.array([task.unit for task in tasks])
+    maps = torch.from_numpy(subject.maps.read_units(span, units)).to(device)
+    limits = torch.from_numpy(_limits(tasks, subject)).to(device)
     overlap = np.zeros(maps.shape[:2], np.int64)
     sources = [task.source for task in tasks]
     image, task = (maps.amax(dim=(2, 3)).float() > limits[:, None]).T.nonzero(as_tuple=True)
     for part in split_pairs(labels.regions[image]):
         these = task[part]
         arguments = (maps[these, image[part]].float(), limits[these, None], limits[these], labels, image[part])
-        for number, span, counts, _ in count_masks(*arguments):  # (P, 1, C')
-            concepts, found = labels.images[number].concepts.tolist(), counts[:, 0].long().tolist()
-            for index, of in zip(these[span].tolist(), found, strict=True):
+        for number, found, counts, _ in count_masks(*arguments):  # (P, 1, C')
+            concepts, pixels = labels.images[number].concepts.tolist(), counts[:, 0].long().tolist()
+            for index, of in zip(these[found].tolist(), pixels, strict=True):
                 if sources[index] in concepts:
                     overlap[index, number] = of[concepts.index(sources[index])]
     return overlap

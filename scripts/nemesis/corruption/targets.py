@@ -10,7 +10,6 @@ import pandas as pd
 from nemesis.errors import InputError
 
 STREAM = 0x74617267
-MODES = ("untargeted", "targeted", "shared")
 NO_UNIT = -1
 
 
@@ -27,40 +26,49 @@ class Task:
     target_unit: int = NO_UNIT
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What an attack is to do.
+
+    mode: untargeted, targeted or shared. masks: segmentation or baseline. targets: `random`, or a list of
+    {category, name}. objective: see plan.Subject. max_fraction: of the probe's images, the most that are poisoned.
+    seed: of what is drawn.
+    """
+
+    mode: str
+    masks: str
+    targets: str | list[dict] = "random"
+    objective: str = "equation7"
+    max_fraction: float = 0.1
+    seed: int = 0
+
+
 def choose_tasks(
-    units: Iterable[int],
-    clean: pd.DataFrame,
-    concepts: list[dict],
-    mode: str,
-    masks: str,
-    targets,
-    seed: int,
-    layer: str,
-    min_iou: float = 0.0,
+    units: Iterable[int], clean: pd.DataFrame, concepts: list[dict], aim: Aim, layer: str, min_iou: float = 0.0
 ) -> list[Task]:
     """The tasks of a layer, in the order of units.
 
     `clean` is the layer's dissection table with `dead` (bool) beside it, `concepts` the rows of
-    concepts.csv; `targets` is `random` or a list of {category, name}: every (unit, target) pair of
-    different concepts. With `baseline` masks the target is a unit, drawn among those whose IoU is at
-    least `min_iou` and whose label differs. Raises InputError for a unit that is dead or has no
-    label, and for a target that does not occur in the probe or equals the one source.
+    concepts.csv. Listed targets give every (unit, target) pair of different concepts. With
+    `baseline` masks the target is a unit, drawn among those whose IoU is at least `min_iou` and whose
+    label differs. Raises InputError for a unit that is dead or has no label, and for a target that
+    does not occur in the probe or equals the one source.
     """
     tasks = []
     rows = clean.set_index("unit")
-    for unit in units:
+    for unit in map(int, units):
         source = int(rows.at[unit, "number"])
         _check_unit(rows, unit, source, layer)
-        if mode != "targeted":
-            tasks.append(Task(int(unit), source))
-        elif masks == "baseline":
-            tasks.append(_draw_unit(rows, int(unit), source, seed, layer, min_iou))
-        elif targets == "random":
-            tasks.append(_draw_concept(concepts, int(unit), source, seed, layer))
+        if aim.mode != "targeted":
+            tasks.append(Task(unit, source))
+        elif aim.masks == "baseline":
+            tasks.append(_draw_unit(rows, unit, source, _stream(aim.seed, layer, unit), layer, min_iou))
+        elif aim.targets == "random":
+            tasks.append(_draw_concept(concepts, unit, source, _stream(aim.seed, layer, unit)))
         else:
-            found = list(dict.fromkeys(find_concept(concepts, target) for target in targets))
+            found = list(dict.fromkeys(find_concept(concepts, target) for target in aim.targets))
             _check_target(found, source, unit, layer, rows.at[unit, "label"])
-            tasks += [Task(int(unit), source, number) for number in found if number != source]
+            tasks += [Task(unit, source, number) for number in found if number != source]
     return tasks
 
 
@@ -91,20 +99,21 @@ def _check_target(found: list[int], source: int, unit, layer: str, label: str):
         )
 
 
-def _stream(seed: int, layer: str, unit: int):
+def _stream(seed: int, layer: str, unit: int) -> np.random.Generator:
+    """What is drawn for a unit depends on these alone."""
     return np.random.default_rng(np.random.SeedSequence([seed, STREAM, zlib.crc32(layer.encode()), unit]))
 
 
-def _draw_concept(concepts: list[dict], unit: int, source: int, seed: int, layer: str) -> Task:
+def _draw_concept(concepts: list[dict], unit: int, source: int, stream: np.random.Generator) -> Task:
     numbers = [row["number"] for row in concepts if row["frequency"] and row["number"] not in (0, source)]
     if not numbers:
         raise InputError("designed.targets: the probe has no second concept; leave `targeted` out of designed.modes")
-    return Task(unit, source, int(_stream(seed, layer, unit).choice(numbers)))
+    return Task(unit, source, int(stream.choice(numbers)))
 
 
-def _draw_unit(rows, unit: int, source: int, seed: int, layer: str, min_iou: float) -> Task:
+def _draw_unit(rows, unit: int, source: int, stream: np.random.Generator, layer: str, min_iou: float) -> Task:
     others = rows[(rows["iou"] >= min_iou) & (rows["number"] != source) & (rows["number"] > 0) & ~rows["dead"]]
     if not len(others):
         raise InputError(f"designed: layer {layer} has no other labelled unit to turn unit {unit} into")
-    chosen = int(_stream(seed, layer, unit).choice(others.index.to_numpy()))
+    chosen = int(stream.choice(others.index.to_numpy()))
     return Task(unit, source, int(others.at[chosen, "number"]), chosen)

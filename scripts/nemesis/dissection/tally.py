@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from nemesis.devices import scale_bytes
 from nemesis.dissection.masks import mask_pixels
-from nemesis.probes.regions import Regions
+from nemesis.probes.probe import Regions
 
 COUNT_BYTES = 2**22  # counts of (pair, version, region) held at once on a processor
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nemesis.config import Extraction, list_designs, list_exemplar_designs, list_noises
-from nemesis.corruption.plan import budget_images
 from nemesis.estimate.networks import LayerWork
 from nemesis.estimate.rates import Rates
+from nemesis.perturb.poison import budget_images
 from nemesis.probes.sizes import ProbeSize
 
 REFERENCE_PIXELS = 224 * 224

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.noise import name_noise
 from nemesis.dissection.select import select_units
 from nemesis.dissection.tables import read_table
 from nemesis.figures.style import PAIR
 from nemesis.figures.tables import NULL, PLACE
+from nemesis.perturb.noise import name_noise
 from nemesis.scoring.intervals import bootstrap_interval
 from nemesis.scoring.shares import summarise_noise, summarise_null
 

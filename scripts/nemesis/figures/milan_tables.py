@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.noise import name_noise
 from nemesis.figures.designed_tables import INTERVALS, show_shares
 from nemesis.figures.tables import PLACE, write_table
+from nemesis.perturb.noise import name_noise
 from nemesis.scoring.descriptions import SCORED, read_scores, read_strings, to_numbers
 from nemesis.scoring.designed import count_units
 from nemesis.scoring.milan import (

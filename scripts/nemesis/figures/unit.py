@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from nemesis.corruption.attacked import Poisoned, read_poisoned
+from nemesis.corruption.poisoned import Poisoned, read_poisoned
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import TOP, rank_images

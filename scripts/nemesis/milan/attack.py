@@ -6,26 +6,23 @@ images with the highest activations alone, so these are poisoned first.
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import torch
 
-from nemesis.corruption.plan import EMPTY, Plan
-from nemesis.corruption.poison import Subject
-from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.rows import poisoned_images, random_images, show_rows
+from nemesis.corruption.plan import EMPTY, Plan, Subject
+from nemesis.corruption.shown import ForwardPass, StoredAttack, show_rows
 from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.devices import choose_device
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.errors import InputError
 from nemesis.milan.exemplar_store import open_exemplars
-from nemesis.milan.units import draw_units
+from nemesis.milan.exemplars import draw_units
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.progress import Progress
 from nemesis.stores import add_array, blocks, read, save_array, write_store
 
 STREAM = 0x70616972
-MASKS = "exemplars"  # as the masks are called in a path
 DESIGNED, RANDOM = 0, 1  # the column `control`
 
 
@@ -36,27 +33,29 @@ class Described:
     name: str
     probe: Probe
     maps: StoredMaps
-    device: object
+    device: torch.device
     units: np.ndarray
     levels: np.ndarray
 
 
-def open_described(files, params, name: str) -> Described:
-    """The clean exemplars of a layer and what is behind them. `files` has probe, maps and exemplars."""
-    maps = open_maps(Path(files.maps).parent, name)
-    exemplars = open_exemplars(Path(files.exemplars).parent)
-    levels = np.full(maps.units, np.inf)
-    levels[exemplars.unit] = exemplars.levels
-    probe = open_probe(Path(files.probe).parent)
-    return Described(name, probe, maps, choose_device(params.device), exemplars.unit, levels)
+def open_described(name: str, probe, maps, exemplars, device: str) -> Described:
+    """A layer and its clean exemplars: paths of a probe.zarr, of the activations.zarr of all layers and of its own
+    exemplars.zarr; `device` is the config's."""
+    stored, clean = open_maps(maps, name), open_exemplars(exemplars)
+    levels = np.full(stored.units, np.inf)
+    levels[clean.unit] = clean.levels
+    return Described(name, open_probe(probe), stored, choose_device(device), clean.unit, levels)
 
 
-def plan_attack(layer: Described, designed: dict, mode: str, seed: int) -> tuple[Subject, Plan]:
-    """Units, targets and images of an attack; `designed` is the config's section milan.designed."""
-    units = draw_units(designed["units"], layer.units, "milan.designed.units", seed, layer.name)
+def plan_exemplar_attack(layer: Described, setting, images: int, mode: str, seed: int) -> tuple[Subject, Plan]:
+    """Units, targets and images of an attack; `setting`: all, so many or which of the described units.
+
+    `images`: the most that a unit gets.
+    """
+    units = draw_units(setting, layer.units, "milan.designed.units", seed, layer.name)
     tasks = choose_pairs(units, mode, layer.units, seed, layer.name)
     highest = lambda unit: read(layer.maps.max, int(unit))  # noqa: E731
-    plan = plan_exemplars(tasks, highest, layer.levels, designed["images"], layer.name)
+    plan = plan_exemplars(tasks, highest, layer.levels, images, layer.name)
     return Subject(layer.probe, layer.maps, layer.levels, "baseline", "equation7"), plan
 
 
@@ -116,26 +115,23 @@ def _take_turns(orders: list[np.ndarray]) -> np.ndarray:
     return merged[np.sort(np.unique(merged, return_index=True)[1])]
 
 
-def write_row_maps(path, poison: Poison, reader, layer: str, probe, dtype, storage: str, seed: int, batch: int, inputs):
+def write_row_maps(path, attack: StoredAttack, forward: ForwardPass, inputs=()):
     """Store the maps (P, h, w) of each poisoned image's unit, and under bernoulli noise of the same size."""
-    corruptions = {
-        "maps": poisoned_images(poison, storage),
-        "control": random_images(poison.attrs["eps"], seed, storage),
-    }
+    poison = attack.poison
     progress = Progress("show", len(poison.image))
-    with write_store(path, "", inputs) as group:
+    with write_store(path, "", inputs) as group, forward.reader:
         for name in ("image", "task", "rank"):
             save_array(group, name, getattr(poison, name), ("row",), "number")
         save_array(group, "unit", read(poison.store["unit"]), ("row",), "number")
         arrays = {}
-        for first, last in blocks(len(poison.image), 8 * batch):
+        for first, last in blocks(len(poison.image), 8 * forward.batch):
             span = slice(first, last)
-            for name, corrupt in corruptions.items():
-                shown = show_rows(reader, layer, poison, span, probe, corrupt, dtype, batch, measure=False).maps
+            for name, corrupt in (("maps", attack.designed), ("control", attack.random)):
+                shown = show_rows(forward, poison, span, corrupt, measure=False).maps
                 if name not in arrays:
                     shape = (len(poison.image), *shown.shape[1:])
                     chunks = (last - first, *shown.shape[1:])
-                    arrays[name] = add_array(group, name, shape, dtype, ("row", "y", "x"), "activation", chunks)
+                    arrays[name] = add_array(group, name, shape, forward.dtype, ("row", "y", "x"), "activation", chunks)
                 arrays[name][span] = shown
             progress.add(last - first)
 

@@ -17,9 +17,8 @@ import torch
 from nemesis import __version__
 from nemesis.errors import InputError
 from nemesis.files import atomic_file, sha256_file
-from nemesis.milan.decoder import Captioner, Decoder
+from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
 from nemesis.milan.encoder import DEFAULT_LAYERS
-from nemesis.milan.language import LanguageModel
 from nemesis.milan.text import Vocabulary
 from nemesis.models.weights import insert_weights, load_weights
 

@@ -4,19 +4,22 @@ Everything is found from stored activation maps; no network runs. Pictures and m
 are read, so that only small arrays are held: maps (R, k, h, w) and numbers.
 """
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
+from nemesis.errors import InputError
 from nemesis.milan.peaks import Peaks, find_peaks, join_peaks, read_groups
 from nemesis.stores import blocks
 
 MASK_BYTES = 2**20  # upsampled maps held at once
-
 Load = Callable[[np.ndarray], np.ndarray]  # image numbers (n,) -> uint8 (n, 3, H, W), or float in [0, 1]
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std of each channel, for images in [0, 1]
+STREAM = 0x6D696C61
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,34 @@ def to_bytes(images: np.ndarray, mean, std) -> np.ndarray:
     return np.clip(restored, 0, 255).astype(np.uint8)
 
 
+def choose_units(setting, thresholds: pd.DataFrame, seed: int, layer: str) -> np.ndarray:
+    """Unit numbers, ascending: `all` that ever fire, so many of these drawn with the seed, or a list.
+
+    `thresholds` is the layer's thresholds.csv (unit, dead). Fewer units than asked for are all taken.
+    Raises InputError when a listed unit does not exist or is dead, and when every unit is dead.
+    """
+    alive = thresholds.loc[~thresholds["dead"].astype(bool), "unit"].to_numpy()
+    if not len(alive):
+        raise InputError(f"milan: every unit of layer {layer} is dead; leave the layer out of milan.layers")
+    return draw_units(setting, alive, "milan.units", seed, layer)
+
+
+def draw_units(setting, known: np.ndarray, key: str, seed: int, layer: str) -> np.ndarray:
+    """Of the units `known` (ascending): `all`, so many drawn with the seed, or a list; `key` is the config's."""
+    if isinstance(setting, list):
+        for unit in setting:
+            if unit not in known:
+                raise InputError(
+                    f"{key}: layer {layer}, unit {unit} does not exist, is dead or is not described;"
+                    f" there are {len(known)} to choose from: {_shorten(known)}"
+                )
+        return np.sort(np.array(setting))
+    if setting == "all":
+        return known
+    rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM, zlib.crc32(layer.encode())]))
+    return np.sort(rng.permutation(known)[:setting])
+
+
 def _lay_out(units, columns, peaks: Peaks, loads, source: np.ndarray, size: int, normalisation) -> Exemplars:
     """Exemplars of peaks whose pictures come from loads[source]; each different (source, image) is a picture."""
     shape = (*peaks.ids.shape, 1, size, size)
@@ -272,3 +303,7 @@ def _join_arrays(parts: Sequence[LazyArray]) -> LazyArray:
         return found
 
     return LazyArray(shape, dtype, make)
+
+
+def _shorten(numbers: np.ndarray, most: int = 20) -> str:
+    return ", ".join(map(str, numbers[:most])) + (" ..." if len(numbers) > most else "")

@@ -1,16 +1,31 @@
-"""Epochs of optimiser steps, with early stopping, for whatever has samples and a loss."""
+"""Training a captioner: one optimiser step, early stopping, and the loops of language model and decoder.
+
+As the published MILAN trains them (Hernandez et al., ICLR 2022). Two things are right by default
+and as published with `published=True`: the weights of the best epoch are kept (the published code ends
+with those of the last one), and the regulariser counts a caption's own words (in the published code also
+the padding after them, so that a caption's loss depends on the longest one of its batch).
+
+Shapes: B captions, U units, n exemplars, F features, T words.
+"""
 
 import copy
 import math
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
+from nemesis.milan.describe import decode
+from nemesis.milan.text import Vocabulary, index_texts, tokenize
+
 STREAM = 0x74726169
+Judge = Callable[[list[str], list[list[str]]], float]  # how good are candidates, given the references of each?
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,10 @@ class Recipe:
     regulariser: float = 1.0
     window: int = 1
     earliest: int = 1
+
+
+DECODER_RECIPE = Recipe()
+LANGUAGE_RECIPE = Recipe(batch=128)
 
 
 @dataclass(frozen=True)
@@ -121,8 +140,156 @@ def fit(
                 break
 
 
+@dataclass(frozen=True)
+class Loss:
+    """total = nll (mean over words) + weight * regulariser; log-probabilities (B, T, size), attentions (B, T, n)."""
+
+    total: torch.Tensor
+    nll: torch.Tensor
+    regulariser: torch.Tensor
+    predictions: torch.Tensor
+    attentions: torch.Tensor
+
+
+def decoder_loss(
+    decoder: Decoder,
+    features: torch.Tensor,
+    row: torch.Tensor,
+    targets: torch.Tensor,
+    vocabulary: Vocabulary,
+    weight: float = 1.0,
+    published: bool = False,
+) -> Loss:
+    """Loss of captions `targets` (B, T), words, stop and padding; caption b belongs to features[row[b]] (U, n, F)."""
+    starts = torch.full_like(targets[:, :1], vocabulary.start)
+    predictions, attentions = decoder.force(features, torch.cat([starts, targets[:, :-1]], dim=1), row)
+    nll = mean_nll(predictions, targets, vocabulary.pad)
+    looked = attentions if published else attentions * (targets != vocabulary.pad)[..., None]
+    regulariser = (1 - looked.sum(dim=1)).square().mean()  # of (B, n)
+    return Loss(nll + weight * regulariser, nll, regulariser, predictions, attentions)
+
+
+def language_loss(model: LanguageModel, inputs: torch.Tensor, targets: torch.Tensor, pad: int) -> torch.Tensor:
+    """Mean -log p of the words `targets` (B, T) that follow `inputs` (B, T)."""
+    return mean_nll(model(inputs)[0], targets, pad)
+
+
+def mean_nll(log_probs: torch.Tensor, targets: torch.Tensor, pad: int) -> torch.Tensor:
+    """Mean over the targets (B, T) that are not padding of -log p, from (B, T, size)."""
+    return F.nll_loss(log_probs.flatten(0, 1), targets.flatten(), ignore_index=pad)
+
+
+def train_language(
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    validation: Sequence[str],
+    recipe: Recipe = LANGUAGE_RECIPE,
+    seed: int = 0,
+    published: bool = False,
+    progress: Callable | None = None,
+) -> History:
+    """Train on `texts`; stop early on the loss of the texts `validation` (without any: never).
+
+    progress: called after every epoch with ("language model", epoch, mean loss, validation loss).
+    """
+    device = model.embedding.weight.device
+    inputs, targets = _index_language(vocabulary, texts)
+    held = [ids.to(device) for ids in _index_language(vocabulary, validation)] if validation else None
+
+    def loss_of(rows):
+        known = (ids.to(device) for ids in _crop(vocabulary.pad, inputs[rows], targets[rows]))
+        return language_loss(model, *known, vocabulary.pad)
+
+    @torch.no_grad()
+    def validate() -> float:
+        return float(language_loss(model, *held, vocabulary.pad)) if held else -math.inf
+
+    stopper = Stopper(model, recipe.patience, higher_is_better=False, earliest=recipe.earliest)
+    fit(
+        model,
+        "language model",
+        (targets != vocabulary.pad).sum(dim=1),
+        loss_of,
+        validate,
+        stopper,
+        recipe,
+        seed,
+        progress,
+    )
+    return stopper.finish(restore=not published)
+
+
+def train_decoder(
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    features: torch.Tensor,
+    texts: Sequence[Sequence[str]],
+    validation: tuple[torch.Tensor, Sequence[Sequence[str]]],
+    judge: Judge,
+    recipe: Recipe = DECODER_RECIPE,
+    seed: int = 0,
+    published: bool = False,
+    progress: Callable | None = None,
+) -> History:
+    """Train on units with features (U, n, F), each with its texts; stop early on captions of validation units.
+
+    Each text is a sample. validation: features and texts of those units; `judge` compares greedy captions
+    with them, higher is better: BLEU as published, or measure_overlap. progress: called after every epoch
+    with ("decoder", epoch, mean loss, that value).
+    """
+    row = torch.tensor([unit for unit, found in enumerate(texts) for _ in found])
+    targets = torch.tensor(index_texts(vocabulary, [text for found in texts for text in found], start=False))
+    captioner = Captioner(vocabulary, decoder, None, {})
+
+    def loss_of(rows):
+        units, place = row[rows].unique(return_inverse=True)
+        (cropped,) = _crop(vocabulary.pad, targets[rows])
+        place, cropped = place.to(features.device), cropped.to(features.device)
+        return decoder_loss(decoder, features[units], place, cropped, vocabulary, recipe.regulariser, published).total
+
+    def validate() -> float:
+        captions = decode(captioner, validation[0], strategy="greedy", mi=False).captions
+        return judge(captions, [list(found) for found in validation[1]])
+
+    stopper = Stopper(decoder, recipe.patience, higher_is_better=True, earliest=recipe.earliest)
+    fit(decoder, "decoder", (targets != vocabulary.pad).sum(dim=1), loss_of, validate, stopper, recipe, seed, progress)
+    return stopper.finish(restore=not published)
+
+
+def measure_overlap(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Mean F1, in [0, 100], of a candidate's words with those of the reference that shares most.
+
+    Unlike BLEU it means something for captions of two or three words, which have no four in a row.
+    """
+    found = [
+        max(_share_words(tokenize(candidate), tokenize(text)) for text in texts)
+        for candidate, texts in zip(candidates, references, strict=True)
+    ]
+    return 100 * sum(found) / len(found)
+
+
 def _set_rate(optimizer, recipe: Recipe, done: float):
     """Learning rate when the share `done` of all epochs is over."""
     for group in optimizer.param_groups:
         factor = 0.5 * (1 + math.cos(math.pi * done)) if recipe.schedule == "cosine" else 1.0
         group["lr"] = recipe.learning_rate * factor
+
+
+def _share_words(first: Sequence[str], second: Sequence[str]) -> float:
+    common = (Counter(first) & Counter(second)).total()
+    return 2 * common / (len(first) + len(second)) if common else 0.0
+
+
+def _index_language(vocabulary: Vocabulary, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """start words pad..., and words stop pad..., each (B, T)."""
+    return (
+        torch.tensor(index_texts(vocabulary, texts, start=True, stop=False)),
+        torch.tensor(index_texts(vocabulary, texts, start=False, stop=True)),
+    )
+
+
+def _crop(pad: int, *ids: torch.Tensor) -> list[torch.Tensor]:
+    """Arrays (B, T) without the columns at the end that are nothing but padding in the last of them."""
+    width = int((ids[-1] != pad).any(dim=0).sum())
+    return [values[:, :width] for values in ids]

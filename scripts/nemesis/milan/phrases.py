@@ -11,13 +11,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemesis.milan.wider import WITHOUT_ARTICLE, find_wider
-
+WIDER: dict[str, tuple[str, ...]] = {
+    "animal": (
+        *("dog", "cat", "horse", "zebra", "cow", "sheep", "elephant", "giraffe"),
+        *("bird", "duck", "fish", "turtle", "jellyfish", "starfish"),
+    ),
+    "vehicle": ("car", "bus", "truck", "train", "bicycle", "tractor", "boat", "ship", "airplane", "balloon"),
+    "building": ("house", "building", "skyscraper", "lighthouse", "barn", "windmill", "tent"),
+    "plant": ("tree", "pine", "palm", "bush", "hedge", "flower", "cactus", "seaweed", "grass", "mushroom"),
+    "furniture": ("chair", "table", "sofa", "bed", "bench", "cabinet", "bookcase", "lamp"),
+    "appliance": ("stove", "refrigerator", "sink", "bathtub", "toilet", "television", "monitor", "laptop"),
+    "dish": ("cup", "bottle", "bowl", "vase", "pan", "teapot", "cake"),
+    "ground": ("floor", "road", "pavement", "field", "sand", "snow", "path", "rug"),
+    "room": ("kitchen", "living room", "bedroom", "bathroom", "office"),
+    "landscape": ("park", "forest", "farm", "savanna", "desert", "snowfield", "airfield"),
+    "shore": ("beach", "harbour", "reef"),
+    "curved": ("swirly", "spiralled", "scaly", "bubbly", "marbled"),
+    "lined": ("striped", "banded", "zigzagged", "crosshatched"),
+    "checked": ("chequered", "grid", "woven", "honeycombed"),
+    "spotted": ("dotted", "sprinkled", "starry", "bubbly"),
+    "veined": ("cracked", "cobwebbed", "marbled"),
+}
+"""Wider word: the names it covers. Names that no probe shows do no harm."""
+WITHOUT_ARTICLE = frozenset({"furniture", "ground"})
+_WIDER_OF = {
+    name: tuple(word for word, names in WIDER.items() if name in names)
+    for covered in WIDER.values()
+    for name in covered
+}
 PREPOSITIONS = frozenset({"with", "in", "on", "of", "at", "by", "under", "over", "near", "behind", "above", "below"})
 ARTICLES = frozenset({"a", "an", "the"})
 NEUTRAL = frozenset({"pattern", "texture", "surface"})  # say nothing by themselves
 NEED_ADJECTIVE, NEED_NOUN, NEED_WIDER = 0.5, 0.45, 0.6  # share of the set for which a word must hold
 MORE_WORDS = 2.0  # how much likelier a description is for each word that says something
+
+
+def find_wider(name: str) -> tuple[str, ...]:
+    """The wider words that cover a concept's name, none for most parts and materials."""
+    return _WIDER_OF.get(name, ())
 
 
 @dataclass(frozen=True)

@@ -4,66 +4,45 @@ from functools import partial
 
 import numpy as np
 
-from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.rows import Corrupt, poisoned_images, random_images
+from nemesis.corruption.shown import Corrupt, StoredAttack
 from nemesis.milan.attack import DESIGNED, RANDOM, Described, cut_counts
-from nemesis.milan.exemplars import Changed, Exemplars, Normalisation, change_exemplars
+from nemesis.milan.exemplars import Changed, Exemplars, change_exemplars
+from nemesis.perturb.poison import Poison
 from nemesis.stores import read
 
 
 def collect_poisoned_exemplars(
-    layer: Described,
-    poison: Poison,
-    row_maps,
-    counts: list[int],
-    storage: str,
-    seed: int,
-    k: int,
-    quantile: float,
-    size: int,
-    normalisation: Normalisation | None = None,
+    layer: Described, attack: StoredAttack, row_maps, counts: list[int], *options, **more
 ) -> Exemplars:
     """A row for every attacked unit and number of `counts`, then as many under bernoulli noise on the same images.
 
-    A unit with fewer images than a number gets one row with all of them (attack.cut_counts).
-
     A unit with fewer images than a number gets one row with all of them (attack.cut_counts). row_maps: the store
     that attack.write_row_maps made. Columns: count (images used), control (0 designed, 1 noise), target_unit
-    (-1 = none). Others: see exemplars.collect_exemplars.
+    (-1 = none). options: k, quantile, size and more of exemplars.change_exemplars.
     """
+    poison = attack.poison
     changes: list[Changed] = []
     columns: dict[str, list[int]] = {"count": [], "control": [], "target_unit": []}
-    sources = (
-        (DESIGNED, "maps", poisoned_images(poison, storage)),
-        (RANDOM, "control", random_images(poison.attrs["eps"], seed, storage)),
-    )
+    sources = ((DESIGNED, "maps", attack.designed), (RANDOM, "control", attack.random))
     for index, task in enumerate(poison.tasks):
-        rows = poison.rows_of(index)
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
+        span = poison.span_of([index])
+        image, rank = poison.image[span], poison.rank[span]
         for control, name, corrupt in sources:
             maps = read(row_maps[name], span)
-            load = partial(_load, layer.probe, poison, rows, corrupt)
-            for count in cut_counts(counts, len(rows)):
-                used = poison.rank[rows] < count
-                changes.append(Changed(task.unit, poison.image[rows][used], maps[used], load))
+            load = partial(_load, layer.probe, poison, span, corrupt)
+            for count in cut_counts(counts, len(image)):
+                used = rank < count
+                changes.append(Changed(task.unit, image[used], maps[used], load))
                 for column, value in zip(columns, (count, control, task.target_unit), strict=True):
                     columns[column].append(value)
-    return change_exemplars(
-        layer.maps,
-        changes,
-        layer.probe.take_images,
-        k,
-        quantile,
-        size,
-        columns={name: np.array(values, np.int32) for name, values in columns.items()},
-        normalisation=normalisation,
-    )
+    numbers = {name: np.array(values, np.int32) for name, values in columns.items()}
+    return change_exemplars(layer.maps, changes, layer.probe.take_images, *options, columns=numbers, **more)
 
 
-def _load(probe, poison: Poison, rows: np.ndarray, corrupt: Corrupt, numbers: np.ndarray) -> np.ndarray:
-    """The corrupted images `numbers`, which are among those of the consecutive `rows`."""
+def _load(probe, poison: Poison, span: slice, corrupt: Corrupt, numbers: np.ndarray) -> np.ndarray:
+    """The corrupted images `numbers`, which are among those of the span's rows."""
     found = []
     for number in numbers:
-        row = int(rows[np.searchsorted(poison.image[rows], number)])
+        row = span.start + int(np.searchsorted(poison.image[span], number))
         found.append(corrupt(slice(row, row + 1), probe.take_images([number]), np.array([number]))[0])
     return np.stack(found)

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nemesis.corruption.classes import contains_class, top_classes
-from nemesis.corruption.poisoned import Poison
-from nemesis.corruption.rows import poisoned_images
+from nemesis.corruption.shown import ForwardPass, StoredAttack, corrupt_rows
 from nemesis.milan.attack import cut_counts
 from nemesis.progress import Progress
 from nemesis.stores import blocks
@@ -30,7 +29,7 @@ def make_check(probe, concepts: np.ndarray | None, outputs: int) -> Check | None
 
 
 def predict_poisoned(
-    poison: Poison, reader, probe, storage: str, counts: list[int], batch: int, check: Check | None = None
+    attack: StoredAttack, forward: ForwardPass, counts: list[int], check: Check | None = None
 ) -> pd.DataFrame:
     """One row a unit and number of `counts`: the probe of `n_images` with its `count` most influential images
     poisoned. A unit with fewer images than a number gets one row with all of them (attack.cut_counts).
@@ -38,20 +37,22 @@ def predict_poisoned(
     `top1_changed`: images whose most likely class changed; empty for a network that ends without
     classes. `check` says which predictions are right; the accuracies are over all images, empty without it.
     """
+    poison, probe, batch = attack.poison, forward.probe, forward.batch
     if not poison.tasks:
         return pd.DataFrame(columns=COLUMNS)
     wanted = np.arange(probe.count) if check else np.unique(poison.image)
-    clean = top_classes(reader, (probe.take_images(wanted[a:b]) for a, b in blocks(len(wanted), batch)))
+    clean = top_classes(forward.reader, (probe.take_images(wanted[a:b]) for a, b in blocks(len(wanted), batch)))
     right = None
     if check and clean is not None:
         right = np.concatenate([check(clean[a:b], wanted[a:b]) for a, b in blocks(len(wanted), batch)])
     progress, lines = Progress("predict", len(poison.tasks)), []
     for index, task in enumerate(poison.tasks):
-        rows = poison.rows_of(index)
-        numbers = poison.image[rows]
-        found = None if clean is None else top_classes(reader, _poisoned(poison, probe, rows, storage, batch))
-        for count in cut_counts(counts, len(rows)):
-            used = poison.rank[rows] < count
+        span, found = poison.span_of([index]), None
+        numbers = poison.image[span]
+        if clean is not None:
+            found = top_classes(forward.reader, corrupt_rows(poison, probe, span, attack.designed, batch))
+        for count in cut_counts(counts, len(numbers)):
+            used = poison.rank[span] < count
             line = [task.unit, count, probe.count, None, None, None]
             if clean is not None:
                 line[3] = int((clean[np.searchsorted(wanted, numbers)] != found)[used].sum())
@@ -63,12 +64,3 @@ def predict_poisoned(
             lines.append(line)
         progress.add(1)
     return pd.DataFrame(lines, columns=COLUMNS)
-
-
-def _poisoned(poison: Poison, probe, rows: np.ndarray, storage: str, batch: int):
-    """The poisoned images of consecutive rows, batch by batch."""
-    corrupt = poisoned_images(poison, storage)
-    for first, last in blocks(len(rows), batch):
-        span = slice(int(rows[first]), int(rows[last - 1]) + 1)
-        numbers = poison.image[span]
-        yield corrupt(span, probe.take_images(numbers), numbers)

@@ -14,9 +14,8 @@ import numpy as np
 from nemesis.dissection.upsample import carry_down, upsample
 from nemesis.errors import InputError
 from nemesis.milan.exemplars import exemplar_masks
-from nemesis.milan.phrases import describe_together
+from nemesis.milan.phrases import WIDER, describe_together
 from nemesis.milan.regions import Gallery
-from nemesis.milan.wider import WIDER
 
 STREAM = 0x72656769
 PARTS = ("train", "validation", "held_out")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import nn
 
-from nemesis.models.formats import read_header
+from nemesis.models.weights import read_header
 
 GROWN = 64  # px: one step or more of any usual network
 BY_DEFINITION = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)  # BCHW, whatever the image

@@ -1,4 +1,4 @@
-"""The kinds of networks that a config can name; a new kind is one entry in KINDS."""
+"""The kinds of networks that a config can name; a new kind is one entry in KINDS. Also the same networks untrained."""
 
 import dataclasses
 import difflib
@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from nemesis.errors import InputError
-from nemesis.models import efficientnet, published, tinyvgg, user
+from nemesis.models import embedded, published, user
 from nemesis.models.layouts import read_layouts
 from nemesis.models.network import Network
-from nemesis.models.untrained import randomise_weights
 from nemesis.models.weights import insert_weights, read_weights, unwrap_names
 
 State = dict  # tensor by name
+NORMALISATIONS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "efficientnet_lite0": Kind(efficientnet.make_network, efficientnet.find_source, efficientnet.rename_published),
-    "tinyvgg": Kind(tinyvgg.make_network, tinyvgg.find_source),
+    "efficientnet_lite0": Kind(embedded.make_efficientnet, embedded.find_efficientnet, embedded.rename_published),
+    "tinyvgg": Kind(embedded.make_tinyvgg, embedded.refuse_tinyvgg),
     "torchvision": Kind(published.make_torchvision, published.find_source, published.rename_old_names),
     "vgg16_places365": Kind(published.make_vgg16_places365, published.find_source, published.rename_research_names),
     "resnet50_imagenet": Kind(published.make_resnet50, published.find_source),
@@ -65,6 +65,37 @@ def build_network(name: str, spec: Mapping, weights: Path | None = None) -> Netw
     return dataclasses.replace(network, assumed=(*network.assumed, *file.notes), layouts=layouts)
 
 
+def find_kind(name: str, spec: Mapping) -> Kind:
+    """The Kind of a spec; InputError lists the kinds when it is unknown."""
+    kind = str(spec.get("kind", ""))
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"model {name}: unknown kind '{kind[:80]}'{hint}; kinds: {', '.join(sorted(KINDS))}")
+    return KINDS[kind]
+
+
+@torch.no_grad()
+def randomise_weights(network: Network, seed: int) -> Network:
+    """Replace all weights of `network` by random ones, in place, and return it; the same for the same seed.
+
+    Convolutions and linear layers: normal, variance 2 / fan-in (He et al. 2015), bias 0, so that
+    activations keep their size from layer to layer. Normalisation layers: as constructed. Any other
+    parameter keeps its values in a random order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.module.modules():
+        if isinstance(module, NORMALISATIONS):
+            module.reset_parameters()
+        elif isinstance(module, torch.nn.modules.conv._ConvNd | torch.nn.Linear):
+            _draw_layer(module, generator)
+        else:
+            for parameter in module.parameters(recurse=False):
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return network
+
+
 def _make_random(kind: Kind, name: str, spec: Mapping) -> Network:
     """What randomise_weights does not draw (tokens, tables of positions) comes from the seed, too."""
     seed = int(spec.get("seed", 0))
@@ -74,11 +105,9 @@ def _make_random(kind: Kind, name: str, spec: Mapping) -> Network:
     return randomise_weights(network, seed)
 
 
-def find_kind(name: str, spec: Mapping) -> Kind:
-    """The Kind of a spec; InputError lists the kinds when it is unknown."""
-    kind = str(spec.get("kind", ""))
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"model {name}: unknown kind '{kind[:80]}'{hint}; kinds: {', '.join(sorted(KINDS))}")
-    return KINDS[kind]
+def _draw_layer(module: torch.nn.Module, generator: torch.Generator):
+    fan_in = module.weight[0].numel()  # weight (out, in / groups, kh, kw)
+    drawn = torch.randn(module.weight.shape, generator=generator) * (2 / fan_in) ** 0.5
+    module.weight.copy_(drawn)
+    if module.bias is not None:
+        module.bias.zero_()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nemesis.models.tinyvgg import MEAN, STD, TinyVGG
+from nemesis.models.embedded import MEAN, STD, TinyVGG
 
 BATCH = 32
 LEARNING_RATE = 4e-3

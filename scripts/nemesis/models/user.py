@@ -13,7 +13,7 @@ import torch
 
 from nemesis.errors import InputError
 from nemesis.models.network import Network, check_module
-from nemesis.models.preprocessing import read_triple
+from nemesis.models.published import read_triple
 
 WRAPPERS = (
     torch.nn.DataParallel,

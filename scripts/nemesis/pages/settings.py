@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.attacked import read_poisoned
-from nemesis.corruption.noise import choose_images, draw_seed, name_kind
+from nemesis.corruption.poisoned import read_poisoned
 from nemesis.dissection.stored import StoredMaps, open_maps
 from nemesis.dissection.tops import open_tops
 from nemesis.figures.attacks import read_outcomes
 from nemesis.milan.exemplar_store import open_exemplars
 from nemesis.pages.strongest import StrongestImages, show_attack, show_exemplars, show_tops
+from nemesis.perturb.noise import choose_images, draw_seed, name_kind
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.scoring.descriptions import read_scores
 from nemesis.stores import open_store

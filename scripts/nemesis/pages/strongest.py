@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.attacked import Poisoned
+from nemesis.corruption.poisoned import Poisoned
 from nemesis.dissection.stored import StoredMaps
 from nemesis.dissection.tops import TOP, Tops, rank_images
 from nemesis.dissection.upsample import upsample

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.corruption.noise import add_noise, draw_seed
-from nemesis.corruption.storage import store_image
 from nemesis.figures.headline import write_headline
 from nemesis.figures.tables import PLACE
 from nemesis.pages.formats import save_data, save_pair, save_picture
+from nemesis.perturb.noise import add_noise, draw_seed
+from nemesis.perturb.storage import store_image
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.progress import Progress
 

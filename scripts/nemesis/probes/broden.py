@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nemesis.errors import InputError
-from nemesis.probes.images import open_image, open_mask
-from nemesis.probes.remarks import Remarks, name_some
+from nemesis.probes.images import Remarks, name_some, open_image, open_mask
 from nemesis.rows import read_rows
 
 CATEGORIES = ("object", "part", "scene", "texture", "color", "material")

@@ -11,9 +11,8 @@ from PIL import Image
 
 from nemesis.errors import InputError
 from nemesis.files import sha256_file, sha256_json
-from nemesis.probes.images import open_image
+from nemesis.probes.images import Remarks, name_some, open_image
 from nemesis.probes.probe import unlabelled_rows, write_arrays, write_concepts
-from nemesis.probes.remarks import Remarks, name_some
 from nemesis.probes.scan import class_of, scan_folder
 from nemesis.stores import save_array, write_store
 

@@ -1,4 +1,9 @@
-"""A probing dataset as one zarr store: each image and each label map is decoded once."""
+"""A probing dataset as one zarr store: each image and each label map is decoded once.
+
+The labels are also stored as regions: pixels of a label map that carry the same labels on every plane. A label map
+has few of them, so what is counted by region first and by concept afterwards takes one count a pixel instead of one a
+plane.
+"""
 
 import csv
 import logging
@@ -15,13 +20,37 @@ import zarr
 
 from nemesis.files import atomic_file, choose_quoting
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
-from nemesis.probes.regions import Regions, find_regions, id_type
-from nemesis.probes.remarks import name_some
+from nemesis.probes.images import name_some
 from nemesis.progress import Progress
 from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, open_store, read, save_array, take, write_store
 
 NO_CATEGORY = 255
 ROWS = 2**13  # labels of so many regions are read together
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of B images. ids: (B, Hs, Ws), the region of each pixel; labels: of each image (R, K), R its regions."""
+
+    ids: np.ndarray
+    labels: list[np.ndarray]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the label maps."""
+        return self.ids.shape[1:]
+
+
+def id_type(size: tuple[int, int]) -> str:
+    """The type of region numbers of label maps of `size`: there may be as many regions as pixels."""
+    return "uint16" if size[0] * size[1] <= 2**16 else "uint32"
+
+
+def find_regions(labels: np.ndarray) -> Regions:
+    """Regions of label maps (B, K, Hs, Ws); those of an image in ascending order of their labels."""
+    found = [_find_regions(planes) for planes in labels]
+    ids = np.stack([ids for ids, _ in found]).astype(id_type(labels.shape[2:]))
+    return Regions(ids, [table for _, table in found])
 
 
 @dataclass(frozen=True)
@@ -222,6 +251,17 @@ def read_concepts(path) -> list[dict]:
         return [
             row | {"number": int(row["number"]), "frequency": int(row["frequency"])} for row in csv.DictReader(stream)
         ]
+
+
+def _find_regions(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Regions of one image's label planes (K, Hs, Ws): ids (Hs, Ws) and labels (R, K)."""
+    ids = np.zeros(planes[0].size, np.int64)
+    table = np.zeros((1, 0), planes.dtype)
+    for plane in planes:
+        numbers, local = np.unique(plane, return_inverse=True)
+        keys, ids = np.unique(ids * len(numbers) + local.ravel(), return_inverse=True)
+        table = np.column_stack([table[keys // len(numbers)], numbers[keys % len(numbers)]])
+    return ids.reshape(planes.shape[1:]), table
 
 
 def _write_broden(group, folder: BrodenFolder):

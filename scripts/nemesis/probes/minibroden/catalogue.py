@@ -1,17 +1,20 @@
 """The catalogue: read catalogue.yaml into frozen dataclasses and check it.
 
 Everything that can be wrong in the file is an InputError that names the place.
+
+Colours are named by the nearest prototype of the catalogue in CIELAB.
 """
 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from nemesis.errors import InputError
+from nemesis.probes.minibroden.canvas import SHAPES
 from nemesis.probes.minibroden.patterns import PATTERNS
-from nemesis.probes.minibroden.shapes import SHAPES
 from nemesis.probes.minibroden.surfaces import SURFACES
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
@@ -20,6 +23,8 @@ CATEGORIES = ("scene", "color", "object", "part", "material", "texture")
 PLACES = ("ground", "wall", "sky", "water", "top", "under")
 ZONES = ("ground", "wall", "sky", "water", "under", "none")
 EDGES = ("straight", "hills", "ridge", "waves", "trees")
+_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=np.float32)
+_WHITE = np.array([0.9505, 1.0, 1.089], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,6 @@ class Catalogue:
 
 
 @cache
-def _index(concepts: tuple) -> dict:
-    return {name: position + 1 for position, name in enumerate(concepts)}
-
-
-@cache
 def load_catalogue(path: Path = CATALOGUE) -> Catalogue:
     """Read and check a catalogue; InputError names what is wrong."""
     try:
@@ -150,6 +150,29 @@ def concept_names(catalogue: Catalogue) -> dict:
         "material": set(catalogue.materials),
         "texture": set(catalogue.textures),
     }
+
+
+def to_lab(rgb: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1], (..., 3) -> CIELAB (..., 3)."""
+    rgb = np.asarray(rgb, dtype=np.float32)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _TO_XYZ.T / _WHITE
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+
+
+def name_colours(prototypes: dict, rgb: np.ndarray) -> np.ndarray:
+    """Index into the names of `prototypes` for each pixel of rgb (h, w, 3) -> (h, w)."""
+    lab, owner = _prototype_table(tuple((name, tuple(shades)) for name, shades in prototypes.items()))
+    weight = np.float32((0.7, 1.0, 1.0))  # lightness says less about a name than hue
+    lab = lab * weight  # (prototypes, 3)
+    scores = to_lab(rgb) * weight @ (2 * lab.T) - (lab**2).sum(axis=1)  # (h, w, prototypes)
+    return owner[scores.argmax(axis=-1)]  # the largest score is the smallest distance
+
+
+@cache
+def _index(concepts: tuple) -> dict:
+    return {name: position + 1 for position, name in enumerate(concepts)}
 
 
 def _with_concepts(catalogue: Catalogue) -> Catalogue:
@@ -323,3 +346,10 @@ def _number(where, value, low: float, high: float) -> float:
     if not isinstance(value, int | float) or not low <= value <= high:
         raise InputError(f"{where}: expected a number from {low} to {high}, found {value!r}")
     return float(value)
+
+
+@cache
+def _prototype_table(prototypes: tuple):
+    shades = [shade for _, shades in prototypes for shade in shades]
+    owner = [i for i, (_, shades) in enumerate(prototypes) for _ in shades]
+    return to_lab(np.array(shades)), np.array(owner)

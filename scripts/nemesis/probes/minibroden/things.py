@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nemesis.probes.minibroden.canvas import Canvas, Look, Region
-from nemesis.probes.minibroden.catalogue import Catalogue, Entry, Thing
-from nemesis.probes.minibroden.colours import name_colours
-from nemesis.probes.minibroden.shapes import trace_shape
+from nemesis.probes.minibroden.canvas import Canvas, Look, Region, trace_shape
+from nemesis.probes.minibroden.catalogue import Catalogue, Entry, Thing, name_colours
 
 
 @dataclass(frozen=True)

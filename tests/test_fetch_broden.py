@@ -8,7 +8,7 @@ from http_server import FAST, names, refused_address, sha256
 from zip_files import BODY, damaged_zip, zip_bytes
 
 from nemesis.errors import InputError
-from nemesis.probes.broden_download import download_broden
+from nemesis.fetch import download_broden
 from nemesis.sources import COLUMNS
 
 

@@ -4,8 +4,8 @@ import pytest
 from http_server import FAST
 
 from nemesis.errors import InputError
+from nemesis.fetch import download_checkpoint
 from nemesis.milan.checkpoint import load_published
-from nemesis.milan.fetch import fetch_checkpoint
 from nemesis.sources import COLUMNS, list_versions
 
 NAMES = ["alexnet", "base", "biggan", "cls", "gen", "imagenet", "places365", "resnet152"]
@@ -31,7 +31,7 @@ def test_a_checkpoint_is_fetched_once_and_loads(server, shared, tmp_path):
     table, target = serve(tmp_path, server, content), tmp_path / "downloads" / "milan-base.pth"
     target.parent.mkdir()
     for _ in range(2):
-        assert fetch_checkpoint("base", target, table, **FAST) == target
+        assert download_checkpoint("base", target, load_published, table, **FAST) == target
     assert target.read_bytes() == content and len(load_published(target).vocabulary.words) == 45
     assert len(server.asked) == 1
 
@@ -40,11 +40,11 @@ def test_a_checkpoint_is_fetched_once_and_loads(server, shared, tmp_path):
 def test_anything_else_is_refused_and_not_kept(server, tmp_path, content):
     target = tmp_path / "milan-base.pth"
     with pytest.raises(InputError, match="no address delivered it") as caught:
-        fetch_checkpoint("base", target, serve(tmp_path, server, content), **FAST)
+        download_checkpoint("base", target, load_published, serve(tmp_path, server, content), **FAST)
     assert "captioner: {kind: checkpoint, path: PATH}" in str(caught.value) and "\n" not in str(caught.value)
     assert not target.exists()
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
     with pytest.raises(InputError, match="no checkpoint 'bse'; known are alexnet, base"):
-        fetch_checkpoint("bse", tmp_path / "milan-bse.pth")
+        download_checkpoint("bse", tmp_path / "milan-bse.pth", load_published)

@@ -5,7 +5,11 @@ the image's number in the probe and the kind of noise alone, so order, batch siz
 device do not matter, and a larger std scales the same draw.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from nemesis.perturb.storage import store_image
 
 KINDS = {"gaussian": 1, "uniform": 2, "bernoulli": 3, "none": 0}
 CHOICE_STREAM = 0x63686F73
@@ -50,6 +54,19 @@ def add_noise(image: np.ndarray, kind: str, std: float, seed: int, number: int) 
     """Corrupt one uint8 image (3, H, W); returns float32 in [0, 1]."""
     clean = image.astype(np.float32) / np.float32(255)
     return np.clip(clean + draw_noise(kind, std, image.shape, seed, number), 0, 1)
+
+
+@dataclass(frozen=True)
+class StoredNoise:
+    """A kind and size of noise, and how the noisy images are stored (see perturb.storage)."""
+
+    kind: str
+    std: float
+    storage: str
+
+    def corrupt(self, image: np.ndarray, seed: int, number: int) -> np.ndarray:
+        """What is read back of image `number`, uint8 (3, H, W), under noise: uint8 (float32 for `float`), alike."""
+        return store_image(add_noise(image, self.kind, self.std, seed, number), self.storage)
 
 
 def choose_images(count: int, fraction: float, seed: int) -> np.ndarray:

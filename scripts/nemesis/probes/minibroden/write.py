@@ -1,4 +1,4 @@
-"""Write minibroden as a folder in Broden's layout."""
+"""Write minibroden as a folder in Broden's layout, and a contact sheet of such a folder."""
 
 import csv
 import hashlib
@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 from nemesis.errors import InputError
-from nemesis.files import atomic_directory
-from nemesis.probes.minibroden.annotate import Annotation, annotate_image
+from nemesis.files import atomic_directory, atomic_file
+from nemesis.probes.minibroden.annotate import Annotation, Statistics, annotate_image, count_concepts
 from nemesis.probes.minibroden.catalogue import CATEGORIES, Catalogue, load_catalogue
-from nemesis.probes.minibroden.statistics import Statistics, count_concepts
 
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw", "color", "object", "part", "material", "scene", "texture")
 DESCRIPTION_COLUMNS = ("image", "category", "number", "name", "x0", "y0", "x1", "y1", "description")
 FOLDER = "minibroden"  # below images/
 DRAW_STREAM = 0x64726177
+SHADES = 6  # brightness levels a channel of a mask's colour may take
 
 
 def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int = 0, workers: int = 2) -> None:
@@ -57,6 +57,32 @@ def split_of(name: str) -> str:
     """train for seven names in ten, val for the others, by the name's md5."""
     digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
     return "train" if int(digest[:8], 16) % 10 < 7 else "val"
+
+
+def contact_sheet(folder: Path, count: int, path: Path | None = None, columns: int = 4) -> Image.Image:
+    """Sheet of the first `count` pictures, each with its object mask and its part mask laid over it.
+
+    Returns the picture and, where `path` is given, writes it there as well.
+    """
+    index = Path(folder) / "index.csv"
+    if not index.is_file():
+        raise InputError(f"{index}: not found; expected a folder in Broden's layout")
+    with open(index, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))[:count]
+    if not rows:
+        raise InputError(f"{index}: lists no image")
+    tiles = [_tile(Path(folder) / "images", row) for row in rows]
+    height, width = tiles[0].shape[:2]
+    lines = -(-len(tiles) // columns)
+    sheet = np.full((lines * (height + 4), columns * (width + 8), 3), 255, dtype=np.uint8)
+    for i, tile in enumerate(tiles):
+        y, x = (i // columns) * (height + 4), (i % columns) * (width + 8)
+        sheet[y : y + height, x : x + width] = tile
+    picture = Image.fromarray(sheet)
+    if path is not None:
+        with atomic_file(path) as partial:
+            picture.save(partial, "PNG")
+    return picture
 
 
 def _check_arguments(images, size, seed, workers):
@@ -149,3 +175,26 @@ def _write_csv(path: Path, header, rows):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def _tile(images: Path, row: dict) -> np.ndarray:
+    """Picture, picture with object mask, picture with part mask: uint8 (h, 3 w, 3)."""
+    picture = np.asarray(Image.open(images / row["image"]).convert("RGB"))
+    shown = [picture]
+    for category in ("object", "part"):
+        overlaid = picture
+        for piece in filter(None, row.get(category, "").split(";")):
+            if not piece.isdigit():
+                overlaid = _overlay(overlaid, images / piece)
+        shown.append(overlaid)
+    return np.concatenate(shown, axis=1)
+
+
+def _overlay(picture: np.ndarray, mask_path: Path) -> np.ndarray:
+    h, w = picture.shape[:2]
+    mask = np.asarray(Image.open(mask_path).resize((w, h), Image.Resampling.NEAREST)).astype(int)
+    labels = mask[..., 0] + 256 * mask[..., 1]
+    spread = labels[..., None] * np.array([37, 59, 83]) % SHADES
+    colours = spread * (255 / (SHADES - 1))
+    mixed = np.where((labels > 0)[..., None], 0.35 * picture + 0.65 * colours, picture)
+    return mixed.astype(np.uint8)

@@ -6,9 +6,9 @@ from nemesis.errors import InputError
 from nemesis.milan.annotations import Annotations, read_annotations
 from nemesis.milan.encoder import Encoder
 from nemesis.milan.exemplars import LazyArray, resize_pictures
-from nemesis.milan.lessons import Lessons, split_units
 from nemesis.milan.region_units import draw_units
 from nemesis.milan.regions import open_gallery, read_regions
+from nemesis.milan.training import Lessons, split_units
 from nemesis.probes.probe import open_probe, read_concepts
 from nemesis.progress import Progress
 from nemesis.stores import blocks
