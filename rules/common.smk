@@ -23,7 +23,6 @@ try:
     config = check_config(
         config, Path(workflow.basedir) / "schemas" / "config.schema.yaml", where
     )
-    config.setdefault("name", Path(files[-1]).stem)
     absent = list_absent(config, where)
     if absent and not workflow.output_settings.dryrun:
         raise InputError(absent[0])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from nemesis.probes.minibroden.folder import make_minibroden
 from test_config import SCHEMA, SMALL, check, with_change
 
 from nemesis.models.card import DEFAULT_SIZE
 from nemesis.models.training import train_tinyvgg
 from nemesis.probes.folder import prepare_folder
-from nemesis.probes.minibroden.folder import make_minibroden
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "config.yaml").read_text()

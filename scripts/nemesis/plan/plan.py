@@ -38,7 +38,7 @@ class Plan:
     @property
     def name(self) -> str:
         """The run's name: its tables, figures and report are in results/runs/{name}."""
-        return self.config.get("name", "config")
+        return self.config["name"]
 
     @property
     def designed(self) -> dict:
