@@ -358,5 +358,8 @@ def run_recipes(text: str, folder: Path, out: Path):
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
     code = code.replace('"minibroden" / "efficientnet_lite0" / "blocks.10"', '"drawn" / "lite" / "blocks.4"')
     code = code.replace('"minibroden"', '"drawn"').replace('Path("results")', f"Path({str(folder / 'results')!r})")
-    done = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True, check=False)
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=out, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
