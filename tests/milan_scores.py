@@ -143,9 +143,9 @@ def add_design(files, rng, where, attack, classes):
     files.add(design(size, mode, **where), pd.concat(parts), pd.DataFrame(answers))
 
 
-def write_exemplars(path, units, k=15, size=64, seed=0, **columns):
+def write_exemplars(path, units, k=15, size=64, drawing=0, **columns):
     """An exemplars.zarr of made-up pictures: a blob on a ground, the mask around the blob; `columns` are (R,)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(drawing)
     rows, count = len(units), len(units) * k // 2 + k
     y, x = np.mgrid[:size, :size] / size
     pictures = np.empty((count, 3, size, size), np.uint8)

@@ -177,7 +177,7 @@ def test_labels(tmp_path):
 
 
 def test_rows_are_found_by_their_setting(tmp_path):
-    path = write_exemplars(tmp_path / "a.zarr", [3, 3, 4], size=16, fraction=[0.2, 1.0, 1.0], seed=0)
+    path = write_exemplars(tmp_path / "a.zarr", [3, 3, 4], size=16, fraction=[0.2, 1.0, 1.0])
     exemplars = open_file(path)
     assert find_row(exemplars, 3, {"fraction": 1.0, "f1": 9}) == 1
     assert find_row(exemplars, 4, {}) == 2
@@ -220,7 +220,7 @@ def change(tmp_path):
         rows = {"task": [0, 1, 1, 1], "image": [ids[1], ids[0], ids[2], ids[3]], "rank": [0, 0, 19, 20]}
         for name, values in (rows | {"task_unit": [0, 2]}).items():
             save_array(group, name, np.array(values, np.int64), ("row",), "number")
-    clean = {place(): write_exemplars(tmp_path / "a.zarr", list(range(4)), size=16, seed=1)}
+    clean = {place(): write_exemplars(tmp_path / "a.zarr", list(range(4)), size=16, drawing=1)}
     return files, ShownFiles(clean, {design(): corrupted}, {design(): str(tmp_path / "poison.zarr/zarr.json")})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from milan_scores import Files, scored, write_exemplars
 from PIL import Image
 from report_site import (
     ATTACKED,
@@ -32,8 +33,11 @@ from report_site import (
 from nemesis.dissection.tops import TOP
 from nemesis.dissection.upsample import upsample
 from nemesis.figures.tables import read_markdown, to_latex, to_markdown, write_table
+from nemesis.files import write_csv
 from nemesis.pages.formats import EDGE, INSIDE, OUTSIDE, draw_overlay, magnify, save_data, to_columns
+from nemesis.pages.settings import LayerFiles, open_report_layer
 from nemesis.pages.site import write_site
+from nemesis.pages.units import write_layer
 from nemesis.pages.views import View
 
 
@@ -130,6 +134,45 @@ def test_noise_marks_its_images_and_shows_one(made):
             folder = made.report / "page" / "noisy" / "scenes" / entry["noisy"]
             assert (folder / f"{number}.jpg").is_file() and (folder / f"{number}-difference.jpg").is_file()
     assert all(changed for entry in made.read("top-2-0").values() for _, _, changed in entry["tops"])
+
+
+def test_descriptions_of_a_layer_on_a_probe_without_masks(made, tmp_path):
+    """Its noise and attacks are those of which there are exemplars; what they did stands in the table of scores."""
+    units, counts, controls = [0, 2, 3], [5, 5, 10, 10], [0, 1, 0, 1]
+    files, noisy, attack = Files(tmp_path), ("uniform", 0.25), ("pgd", 0.5, "untargeted")
+    files.add((*made.place, "null"), scored(units, [1, 0.5, 0.75], replicate=0))
+    files.add((*made.place, *noisy), scored(units, [0.25, 1, 0.5], fraction=1.0, seed=0))
+    parts = [scored([2], [0.3], count=n, control=c, target_unit=-1) for n, c in zip(counts, controls, strict=True)]
+    parts = [part.assign(target="", target_f1=np.nan, target_hit=False) for part in parts]
+    files.add((*made.place, *attack, "exemplars"), pd.concat(parts))
+    files.add(("scenes", "net #1", "other", "null"), scored(units, [0, 0, 0], replicate=0))
+    texts = pd.DataFrame({"unit": units, "description": ["a", "NA", ""], "score": 0.0})
+    write_csv(texts, tmp_path / "descriptions.csv")
+    exemplars = write_exemplars(tmp_path / "n.zarr", units, 5, SIDE, fraction=3 * [1.0], seed=3 * [0])
+    attacked = write_exemplars(tmp_path / "a.zarr", 4 * [2], 5, SIDE, count=counts, control=controls)
+    shown = LayerFiles(
+        probe=made.files.probe,
+        maps=made.files.maps,
+        thresholds=made.files.thresholds,
+        descriptions=tmp_path / "descriptions.csv",
+        scores=files.write_table(made.place[:2]),
+        noise_exemplars={noisy: exemplars},
+        attack_exemplars={attack: attacked},
+        attack_poison={attack: made.files.poison[design(6)]},
+    )
+    write_layer(tmp_path / "layer", open_report_layer(shown, made.place, 0), "all", 0.04)
+    data = read_script((tmp_path / "layer" / "units.js").read_text())
+    assert data["units"]["unit"] == list(range(7)) and "label" not in data["units"]
+    assert data["units"]["description"] == ["a", None, "NA", "", None, None, None]
+    assert data["units"]["null_f1"] == [1, None, 0.5, 0.75, None, None, None]
+    noise, *attacks = data["settings"]
+    assert (noise["corruption"], noise["size"], noise["part"]) == ("uniform noise", 0.25, "100% of the images, draw 0")
+    assert (noise["rows"]["unit"], noise["rows"]["f1"]) == (units, [0.25, 1, 0.5])
+    assert noise["rows"]["redescribed"] == [True, False, True] and noise["pieces"] == [units]
+    names = ["pgd, untargeted, exemplars", "noise instead of pgd, untargeted, exemplars"]
+    found = [(one["corruption"], one["size"], one["part"]) for one in attacks]
+    assert found == [(name, 0.5, f"at most {count} images") for name in names for count in (5, 10)]
+    assert attacks[0]["rows"]["target_hit"] == [False] and attacks[0]["rows"]["target_f1"] == [None]
 
 
 class Page(HTMLParser):

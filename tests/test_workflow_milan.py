@@ -28,6 +28,8 @@ from workflow_runs import (
     run_recipes,
 )
 
+from nemesis.scoring.descriptions import split_scores
+
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 PHOTOS = 9
 ATTACK = "designed/pgd-6-targeted-exemplars"
