@@ -19,9 +19,7 @@ rule download_broden:
         # Not an output: Snakemake would delete it before a retry, and nothing could be continued.
         archive=paths.ARCHIVE,
         # The user's own copy of the archive, if the config names one.
-        user_copy=lambda wildcards: (config.get("downloads") or {}).get(
-            wildcards.version
-        ),
+        user_copy=lambda wildcards: config["downloads"].get(wildcards.version),
         code=code_hash("download_broden"),
     script:
         "../scripts/download_broden.py"

@@ -136,7 +136,6 @@ rule plot_milan:
     params:
         **drawn("plot_milan"),
         places=DESCRIBED.keys,
-        described=PLAN.described,
         noises=gathered.described_noises(PLAN),
         designs=list(DESCRIBED.files["predictions"]),
         code=code_hash("plot_milan"),

@@ -6,7 +6,7 @@ import re
 import pytest
 from workflow_runs import CONFIG, MILAN_CONFIG, ROOT
 
-from nemesis.config import check_config
+from nemesis.config import check_config, format_number
 from nemesis.plan import gathered, paths, user_files
 from nemesis.plan.inputs import Inputs
 from nemesis.plan.plan import Plan
@@ -56,7 +56,7 @@ def test_no_file_has_two_names():
 
 
 def test_numbers_stand_in_paths_as_people_write_them():
-    assert [paths.format_number(value) for value in (6, 6.0, 0.5, 0.02, 1e-05)] == ["6", "6", "0.5", "0.02", "1e-05"]
+    assert [format_number(value) for value in (6, 6.0, 0.5, 0.02, 1e-05)] == ["6", "6", "0.5", "0.02", "1e-05"]
     assert paths.fill("{probe}/{layer}/{eps}", ("a", "b", "c"), eps=2.0) == "a/c/2"
 
 

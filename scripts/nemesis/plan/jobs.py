@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from nemesis.config import Design
+from nemesis.config import Design, format_number
 from nemesis.figures.catalogue import list_figures, list_tables
 from nemesis.plan import paths, user_files
 from nemesis.plan.gathered import described_noises, scores
@@ -130,7 +130,7 @@ def _show(plan: Plan) -> Iterator[Job]:
 
 def _name(key: tuple, names=("probe", "model", "layer")) -> dict[str, str]:
     return {
-        name: value if isinstance(value, str) else paths.format_number(value)
+        name: value if isinstance(value, str) else format_number(value)
         for name, value in zip(names, key, strict=False)
     }
 

@@ -4,6 +4,8 @@ A zarr store is named by the zarr.json in it, which is written last; a temporary
 whole folder, by its folder.
 """
 
+from nemesis.config import format_number
+
 RESULTS = "results"
 
 # Probes and networks.
@@ -91,8 +93,3 @@ def fill(pattern: str, key=(), names=PLACE, **values) -> str:
     for name, value in (dict(zip(names, key, strict=False)) | values).items():
         pattern = pattern.replace(f"{{{name}}}", format_number(value) if isinstance(value, int | float) else value)
     return pattern
-
-
-def format_number(value: float) -> str:
-    """A std or an eps as it stands in a path: 4, 0.5."""
-    return f"{float(value)!r}".removesuffix(".0")
