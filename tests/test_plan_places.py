@@ -50,7 +50,7 @@ def test_no_file_has_two_names():
     """Filled with the same values, no two patterns give one file."""
     files = {name: paths.fill(pattern, **EXAMPLES) for name, pattern in patterns().items()}
     assert not [name for name, file in files.items() if "{" in file]
-    groups = {"PAIR", "LAYER", "CLEAN", "NOISE", "DESIGNED", "DESIGN", "RUN", "RESULTS", "EXEMPLAR_DESIGN"}
+    groups = {"PAIR", "LAYER", "CLEAN", "NOISE", "DESIGNED", "DESIGN", "RUN", "EXEMPLAR_DESIGN"}
     twins = [pair for pair in itertools.combinations(files.keys() - groups, 2) if files[pair[0]] == files[pair[1]]]
     assert twins == []
 

@@ -6,7 +6,7 @@ from itertools import product
 
 from nemesis.config import Design, format_number
 from nemesis.figures.catalogue import list_figures, list_tables
-from nemesis.plan import paths, user_files
+from nemesis.plan import user_files
 from nemesis.plan.gathered import described_noises, scores
 from nemesis.plan.plan import DESIGN, NOISE, Place, Plan
 

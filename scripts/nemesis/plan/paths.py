@@ -6,8 +6,6 @@ whole folder, by its folder.
 
 from nemesis.config import format_number
 
-RESULTS = "results"
-
 # Probes and networks.
 ARCHIVE = "results/downloads/{version}.zip"
 BRODEN_INDEX = "results/downloads/{version}/index.csv"
