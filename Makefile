@@ -19,28 +19,28 @@ test: .venv/ready ## set up, then run the tests, in a process a core
 	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/ready ## time of each stage over a bare forward pass, memory, bytes written
-	PYTHONPATH=scripts $(BIN)/python tests/bench.py $(ARGS)
-	PYTHONPATH=scripts $(BIN)/python tests/bench_designed.py
-	PYTHONPATH=scripts $(BIN)/python tests/bench_milan.py
+	PYTHONPATH=scripts:tests/support $(BIN)/python tests/benchmarks/bench.py $(ARGS)
+	PYTHONPATH=scripts:tests/support $(BIN)/python tests/benchmarks/bench_designed.py
+	PYTHONPATH=scripts:tests/support $(BIN)/python tests/benchmarks/bench_milan.py
 
 estimate: .venv/ready ## what CONFIG=... will cost: jobs, hours, disk and memory; RATES=h100 or RATES=FILE.csv: on such a GPU
 	@PYTHONPATH=scripts $(BIN)/python -m nemesis.estimate $(CONFIG) $(RATES)
 
 scale: .venv/ready ## measure rates at the paper's scale; rewrites docs/scale.* and the rates of `make estimate`
-	PYTHONPATH=scripts $(BIN)/python tests/bench_scale.py $(ARGS)
+	PYTHONPATH=scripts:tests/support $(BIN)/python tests/benchmarks/bench_scale.py $(ARGS)
 
 gpu: .venv/ready ## tests and rates on a GPU, in bench/gpu; in small on the processor where there is none
-	$(BIN)/python tests/bench_gpu.py $(ARGS)
+	$(BIN)/python tests/benchmarks/bench_gpu.py $(ARGS)
 
 gpu-rates: .venv/ready ## keep what `make gpu` measured in FROM=... for docs/scale.md and `make estimate`
-	PYTHONPATH=scripts $(BIN)/python tests/scale_tables.py $(FROM)
+	PYTHONPATH=scripts:tests/support $(BIN)/python tests/benchmarks/scale_tables.py $(FROM)
 
-gpu-wheels: ## a folder WHEELS=... of what tests/bench_gpu.py needs beside torch, for Python 3.12 without a registry
+gpu-wheels: ## a folder WHEELS=... of what tests/benchmarks/bench_gpu.py needs beside torch, for Python 3.12 without a registry
 	$(PYTHON) -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-		$(PLATFORMS:%=--platform %) -d $(WHEELS) -r tests/gpu_requirements.txt
+		$(PLATFORMS:%=--platform %) -d $(WHEELS) -r tests/benchmarks/gpu_requirements.txt
 
 screenshots: .venv/ready ## pictures of the report for the README; needs Chromium and a finished `make demo`
-	PYTHONPATH=tests $(BIN)/python tests/screenshots.py results/runs/config/report/index.html docs
+	PYTHONPATH=tests/support $(BIN)/python tests/support/screenshots.py results/runs/config/report/index.html docs
 
 lint: .venv/ready
 	$(BIN)/ruff check .

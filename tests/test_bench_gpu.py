@@ -135,12 +135,12 @@ def test_a_trial_on_the_processor(tmp_path):
 
 
 def test_few_packages_are_needed():
-    """Those of tests/gpu_requirements.txt; what the workflow, the report and the other tests use is not there."""
+    """Those of its gpu_requirements.txt; what the workflow, the report and the other tests use is not there."""
     program = f"""
 import sys
 for name in {ABSENT!r}:
     sys.modules[name] = None
-sys.path[:0] = [{str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(ROOT / "tests" / "benchmarks")!r}, {str(ROOT / "tests")!r}]
 import bench_gpu, test_gpu
 print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
 """

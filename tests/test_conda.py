@@ -19,7 +19,7 @@ from environments import ENVS, MODULES, ROOT, imports_of, list_rule_environments
 from workflow_runs import CONFIG, LITE, MILAN, OF_RUN, Ended, Place, copy_workflow, new_place
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
-STAND_IN = Path(__file__).parent / "stand_in_conda"
+STAND_IN = Path(__file__).parent / "support" / "stand_in_conda"
 NO_NETWORK = re.compile(
     r"network was disabled|error sending request|dns error|failed to lookup|connect(ion)? (error|refused)|timed out",
     re.I,

@@ -11,7 +11,7 @@ import pytest
 from workflow_runs import ROOT, new_place
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
-OPENING = ROOT / "tests" / "opening"
+OPENING = ROOT / "tests" / "support" / "opening"
 # Inputs that a script does not open in this run, and why they are declared all the same.
 UNREAD = {
     ("dissect", "weights"): "a streamed layer's network runs again",

@@ -130,8 +130,7 @@ def _show(plan: Plan) -> Iterator[Job]:
 
 def _name(key: tuple, names=("probe", "model", "layer")) -> dict[str, str]:
     return {
-        name: value if isinstance(value, str) else format_number(value)
-        for name, value in zip(names, key, strict=False)
+        name: value if isinstance(value, str) else format_number(value) for name, value in zip(names, key, strict=False)
     }
 
 

@@ -51,7 +51,7 @@ def draw_scenes(folder: Path, images: int, size: int):
     call = "import sys; from nemesis.probes.minibroden import make_minibroden as make; "
     call += "make(sys.argv[1], images=int(sys.argv[2]), size=int(sys.argv[3]))"
     command = [sys.executable, "-c", call, folder, images, size]
-    scripts = Path(__file__).resolve().parents[1] / "scripts"
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
     subprocess.run(list(map(str, command)), check=True, env=os.environ | {"PYTHONPATH": _before(scripts)})
 
 

@@ -19,7 +19,7 @@ from nemesis.perturb.noise import choose_images, draw_seed
 from nemesis.probes.probe import unlabelled_rows, write_arrays
 from nemesis.stores import save_array, write_root, write_store
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES, SIDE, CELLS, SEED = 24, 32, 4, 0
 HOSTILE = "<script>window.broken = true</script>"
 LONG = "a very long label " * 17

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 from scale_data import BATCH, BUDGETS, SEED, SETTINGS, SIDE, SOURCE, TASKS, Place, clock, make_maps, make_probe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def less(taken: dict[str, float], other: dict[str, float]) -> dict[str, float]:

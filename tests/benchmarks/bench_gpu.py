@@ -1,8 +1,8 @@
 """What the library does on a GPU: the tests that need one, and every stage of VGG16 over bare passes of the network.
 
-    python tests/bench_gpu.py --out bench/gpu
+    python tests/benchmarks/bench_gpu.py --out bench/gpu
 
-needs no make, no Snakemake and no network, only the packages of tests/gpu_requirements.txt, and takes some minutes.
+needs no make, no Snakemake and no network, only the packages of tests/benchmarks/gpu_requirements.txt, and takes some minutes.
 Where torch finds no GPU (or with --toy) everything runs in small on the processor, to see that it runs. After each
 section the folder holds what is known: gpu.md, results.json, timings.csv, shares.csv, of the tests tests.xml and
 tests.log, and, from a GPU, rates.csv for `make estimate RATES=FOLDER/rates.csv`. A section that fails is counted, and
@@ -22,8 +22,8 @@ import traceback
 import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "support"), str(Path(__file__).parent)]
 
 import torch  # noqa: E402
 from gpu_sections import GPU, TOY, Bench, list_sections  # noqa: E402

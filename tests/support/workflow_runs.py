@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-STOPPING = ROOT / "tests" / "stopping"
+ROOT = Path(__file__).resolve().parents[2]
+STOPPING = ROOT / "tests" / "support" / "stopping"
 PARTS = ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs", "report")
 LITE = "results/drawn/lite"
 NOISE = "noise/gaussian-0.05"

@@ -25,7 +25,7 @@ from scale_tables import write_documents
 
 from nemesis.arithmetic import fix_products
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
     "stage",
     "layer",

@@ -10,7 +10,7 @@ import yaml
 
 from nemesis.provenance import imported_modules
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ENVS = sorted(path.stem for path in (ROOT / "envs").glob("*.yaml"))
 # Modules whose package has another name.
 MODULES = {

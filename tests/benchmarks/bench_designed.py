@@ -1,7 +1,7 @@
 """What designed corruption costs: the attack over a bare forward and backward pass, re-dissection of
 one unit over a full dissection, and many units at once over one at a time.
 
-`make bench` runs it after tests/bench.py. All ratios are medians over rounds in which both sides run
+`make bench` runs it after tests/benchmarks/bench.py. All ratios are medians over rounds in which both sides run
 one after the other.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from nemesis.arithmetic import fix_products
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BRODEN_IMAGES = 63_296
 
 

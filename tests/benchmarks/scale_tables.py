@@ -1,6 +1,6 @@
 """From what `make scale` measured (docs/scale.csv) to the rates of `make estimate` and the tables of docs/scale.md.
 
-`python tests/scale_tables.py FOLDER` first keeps the rates that `make gpu` left in a folder: see docs/gpu_rates.csv.
+`python tests/benchmarks/scale_tables.py FOLDER` first keeps the rates that `make gpu` left in a folder: see docs/gpu_rates.csv.
 """
 
 import csv
@@ -38,7 +38,7 @@ from nemesis.estimate.networks import build_meta, measure_layers
 from nemesis.estimate.rates import load_rates
 from nemesis.estimate.work import Prices, Site, attack_bytes, forward_bytes, list_work
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "scale.md"
 HOST_LIMIT, DEVICE_LIMIT, HOURS_LIMIT = 16e9, 11e9, 24
 MAPS = ("store", "read_maps", "thresholds", "tally", "runs_2", "runs_10", "redissect", "survey")

@@ -8,7 +8,7 @@ from scale_data import LAYERS, SIDE
 
 from nemesis.estimate.networks import LayerWork, build_meta, measure_layers
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT / "docs" / "scale.csv"
 GPU_RATES = ROOT / "docs" / "gpu_rates.csv"  # what `make gpu` measured, where somebody kept it; else there is none
 PRICED = {"store": "store", "thresholds": "thresholds", "tally": "tally", "redissect": "redissect", "survey": "survey"}

@@ -1,4 +1,4 @@
-"""Pictures of a report for the README: python tests/screenshots.py results/runs/config/report/index.html docs"""
+"""Pictures of a report for the README: python tests/support/screenshots.py REPORT/index.html docs"""
 
 import sys
 from pathlib import Path
