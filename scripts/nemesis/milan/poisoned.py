@@ -7,7 +7,7 @@ import numpy as np
 from nemesis.corruption.poisoned import Poison
 from nemesis.corruption.rows import Corrupt, poisoned_images, random_images
 from nemesis.milan.attack import DESIGNED, RANDOM, Described, cut_counts
-from nemesis.milan.exemplars import Changed, Exemplars, Normalisation, change_exemplars
+from nemesis.milan.exemplars import Changed, Exemplars, ExemplarSettings, Normalisation, change_exemplars
 from nemesis.stores import read
 
 
@@ -52,11 +52,8 @@ def collect_poisoned_exemplars(
         layer.maps,
         changes,
         layer.probe.take_images,
-        k,
-        quantile,
-        size,
+        ExemplarSettings(k, quantile, size, normalisation),
         columns={name: np.array(values, np.int32) for name, values in columns.items()},
-        normalisation=normalisation,
     )
 
 
