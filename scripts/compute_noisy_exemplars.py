@@ -7,7 +7,7 @@ from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
-from nemesis.milan.exemplars import choose_units
+from nemesis.milan.exemplars import ExemplarSettings, choose_units
 from nemesis.milan.noisy import collect_noisy_exemplars
 from nemesis.perturb.noise import StoredNoise, draw_seed
 from nemesis.plan.files import pair_files
@@ -17,16 +17,15 @@ with job(snakemake.log[0], snakemake.threads):
     params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
     milan, layer, probe = params.milan, wildcards.layer, open_probe(files.probe)
     noise = StoredNoise(wildcards.kind, float(wildcards.std), params.storage)
-    options = (milan["exemplars"], milan["quantile"], milan["size"])
     normalisation = read_normalisation(files.card) if milan["published"] else None
+    settings = ExemplarSettings(milan["exemplars"], milan["quantile"], milan["size"], normalisation)
     stores = pair_files(files, params.places)["draws"]
     draws = {(draw, draw_seed(params.seed, draw)): open_maps(store, layer) for draw, store in stores.items()}
     noisy = NoisyMaps(open_maps(files.maps, layer), draws, params.fractions)
     units = choose_units(params.units, pd.read_csv(files.thresholds), params.seed, layer)
-    found = collect_noisy_exemplars(noisy, probe, noise, units, *options, normalisation=normalisation)
     write_exemplars(
         snakemake.output.exemplars,
-        found,
+        collect_noisy_exemplars(noisy, probe, noise, units, settings),
         sha256_json([milan, vars(noise)]),
         (files.probe, files.maps),
         layer=layer,

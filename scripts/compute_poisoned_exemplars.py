@@ -5,6 +5,7 @@ from nemesis.files import sha256_json
 from nemesis.job import job
 from nemesis.milan.attack import limit_counts, open_described
 from nemesis.milan.exemplar_store import read_normalisation, write_exemplars
+from nemesis.milan.exemplars import ExemplarSettings
 from nemesis.milan.poisoned import collect_poisoned_exemplars
 from nemesis.stores import open_store
 
@@ -14,11 +15,11 @@ with job(snakemake.log[0], snakemake.threads):
     layer = open_described(snakemake.wildcards.layer, files.probe, files.maps, files.exemplars, params.device)
     counts = limit_counts(designed["counts"], designed["images"])
     normalisation = read_normalisation(files.card) if milan["published"] else None
-    options = (milan["exemplars"], milan["quantile"], milan["size"])
+    settings = ExemplarSettings(milan["exemplars"], milan["quantile"], milan["size"], normalisation)
     for number, store in enumerate(files.poison):
         attack = open_attack(store, designed["storage"], params.seed)
         row_maps = open_store(files.poisoned_maps[number])
-        found = collect_poisoned_exemplars(layer, attack, row_maps, counts, *options, normalisation=normalisation)
+        found = collect_poisoned_exemplars(layer, attack, row_maps, counts, settings)
         write_exemplars(
             snakemake.output.exemplars[number],
             found,

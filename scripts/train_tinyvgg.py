@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from nemesis.job import job
-from nemesis.models.card import save_model
+from nemesis.models.card import Origin, save_model
 from nemesis.models.registry import find_kind
 from nemesis.models.training import train_tinyvgg
 from nemesis.probes.probe import open_probe, present_concepts
@@ -17,21 +17,12 @@ with job(snakemake.log[0], snakemake.threads):
     state, metrics = train_tinyvgg(
         images,
         targets,
-        seed=snakemake.params.seed,
-        epochs=spec["epochs"],
-        threads=snakemake.threads,
-        progress=lambda epoch, epochs, loss: logging.info("epoch %d/%d, loss %.4f", epoch, epochs, loss),
-        held_out=probe.splits != "train",
+        probe.splits != "train",
+        spec["epochs"],
+        snakemake.params.seed,
+        progress=lambda *values: logging.info("epoch %d/%d, loss %.4f", *values),
     )
     network = find_kind(name, spec).make(name, spec, state)
     network.module.load_state_dict(state)
-    save_model(
-        network,
-        spec,
-        Path(snakemake.output.weights),
-        Path(snakemake.output.card),
-        images.shape[2],
-        source=f"trained on the probe {spec['probe']}",
-        accuracy=metrics,
-        classes=numbers,
-    )
+    origin = Origin(f"trained on the probe {spec['probe']}", metrics, numbers)
+    save_model(network, spec, Path(snakemake.output.weights), Path(snakemake.output.card), images.shape[2], origin)

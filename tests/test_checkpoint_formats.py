@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from http_server import FAST, names, sha256
+from networks import run_to_layers
 from safetensors.torch import save_file
 from torchvision import models
 
 from nemesis.errors import InputError
 from nemesis.fetch import download_weights
-from nemesis.models.network import run_to_layers
 from nemesis.models.registry import build_network
 from nemesis.models.weights import load_weights
 from nemesis.sources import COLUMNS

@@ -26,12 +26,12 @@ from device_runs import (
 from pretend_device import DEVICE, MixedDevices, pretend_device
 from slow_milan import draw_captioner
 from test_milan_describe import exemplars_of
-from test_milan_lessons import COURSE, make_lessons
-from test_milan_lessons import SETTINGS as LESSONS
+from test_milan_training import SCHEDULE, SETTINGS, make_data
 
 from nemesis.dissection.stored import open_maps
-from nemesis.milan.describe import describe
+from nemesis.milan.describe import Search, describe
 from nemesis.milan.encoder import Encoder
+from nemesis.milan.fitting import TrainingRun
 from nemesis.milan.training import train_captioner
 from nemesis.models import network
 from nemesis.scoring.bleu import corpus_bleu
@@ -128,7 +128,7 @@ def describe_rows(device, **search):
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
     exemplars = exemplars_of(pictures, rng.integers(0, 6, (5, 3)), rng.random((5, 3, 1, 32, 32)) < 0.5)
-    return describe(exemplars, captioner, encoder, **search)
+    return describe(exemplars, captioner, encoder, Search(**search))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,11 @@ def test_descriptions(strategy, published, monkeypatch):
 
 @pytest.mark.parametrize("published", [False, True])
 def test_training_a_captioner(published):
-    course = replace(COURSE, decoder=replace(COURSE.decoder, epochs=2), language=replace(COURSE.language, epochs=2))
-    arguments = (make_lessons(), {}, LESSONS, corpus_bleu, course, 1)
-    here = train_captioner(*arguments, published=published)
+    decoder, language = (replace(recipe, epochs=2) for recipe in (SCHEDULE.decoder, SCHEDULE.language))
+    arguments = (make_data(), {}, SETTINGS, corpus_bleu, replace(SCHEDULE, decoder=decoder, language=language))
+    here = train_captioner(*arguments, TrainingRun(1, published))
     with pretend_device():
-        there = train_captioner(*arguments, str(DEVICE), published=published)
+        there = train_captioner(*arguments, TrainingRun(1, published, device=str(DEVICE)))
     pd.testing.assert_frame_equal(here.held_out, there.held_out)
     assert here.facts == there.facts
 

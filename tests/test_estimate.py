@@ -78,7 +78,8 @@ class TestNetworks:
         assert found["conv1_2"].traffic == 2 * 3 * 64 * 224 * 224 * 4
 
     def test_meta_agrees_with_the_network_itself(self):
-        from nemesis.models.network import run_to_layers
+        from networks import run_to_layers
+
         from nemesis.models.registry import build_network
 
         network = build_network("lite", {"kind": "efficientnet_lite0"})

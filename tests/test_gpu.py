@@ -28,6 +28,7 @@ from device_runs import (
     show,
     write_attack,
 )
+from networks import run_to_layers
 
 from nemesis.corruption.attack import UnitPGD
 from nemesis.corruption.objective import MeanActivation
@@ -37,7 +38,7 @@ from nemesis.dissection.dissect import Run, dissect_layer, load_concepts
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
-from nemesis.models.network import LayerReader, run_to_layers
+from nemesis.models.network import LayerReader
 from nemesis.models.registry import build_network
 from nemesis.perturb.pgd import round_inside
 from nemesis.perturb.quality import compare_images

@@ -6,13 +6,14 @@ import logging
 
 import pytest
 import torch
+from networks import run_to_layers
 from torch import nn
 
 from nemesis.dissection.extract import _name_repeated
 from nemesis.errors import InputError
-from nemesis.models.card import prepare_weights, save_model
+from nemesis.models.card import Origin, prepare_weights, save_model
 from nemesis.models.layouts import Layout, find_grid, read_layouts, survey_outputs, turn_output
-from nemesis.models.network import LayerReader, Network, learn_layouts, list_layers, run_to_layers
+from nemesis.models.network import LayerReader, Network, learn_layouts, list_layers
 from nemesis.models.registry import build_network
 
 HALF = (0.5, 0.5, 0.5)
@@ -223,7 +224,7 @@ def test_blocks_of_a_vision_transformer():
 
 
 def prepare(network, folder, size=32):
-    save_model(network, {"kind": "file"}, folder / "w.safetensors", folder / "card.json", size, source="test")
+    save_model(network, {"kind": "file"}, folder / "w.safetensors", folder / "card.json", size, Origin("test"))
     return json.loads((folder / "card.json").read_text())
 
 

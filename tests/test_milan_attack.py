@@ -208,7 +208,7 @@ def test_a_unit_with_few_images_has_each_count_once(tiny, poisoned, tmp_path):
     expected = [(unit, count) for unit, images in zip((0, 3), own, strict=True) for count in range(1, images + 1)]
     assert own[0] <= 4 and list(zip(table["unit"], table["count"], strict=True)) == expected
     row_maps = open_store(tmp_path / "rows.zarr")
-    found = collect_poisoned_exemplars(layer, attack, row_maps, [1, 2, 3, 4, 5, 9], 2, 0.5, 8)
+    found = collect_poisoned_exemplars(layer, attack, row_maps, [1, 2, 3, 4, 5, 9], ExemplarSettings(2, 0.5, 8))
     rows = list(
         zip(found.columns["control"].tolist(), found.unit.tolist(), found.columns["count"].tolist(), strict=True)
     )

@@ -16,7 +16,6 @@ from nemesis.milan.checkpoint import (
     SPACY_SETTINGS,
     load_captioner,
     load_published,
-    load_published_language,
     save_captioner,
 )
 from nemesis.milan.describe import decode
@@ -80,14 +79,6 @@ def test_published_checkpoint_loads(shared, checkpoint):
     assert found == {name: shape for name, shape in shapes.items() if name not in ("encoder.mean", "encoder.std")}
     torch.testing.assert_close(torch.tensor(captioner.encoder["mean"]), torch.tensor([0.485, 0.456, 0.406]))
     assert not captioner.decoder.training and not captioner.language.training
-
-
-def test_published_language_model_loads(shared, checkpoint):
-    captioner = load_published(checkpoint)
-    words, language = load_published_language(shared("golden/milan/lm.pth"))
-    assert words == captioner.vocabulary
-    for name, tensor in captioner.language.state_dict().items():
-        assert torch.equal(language.state_dict()[name], tensor)
 
 
 def test_all_tensors_are_those_of_the_file(shared, checkpoint):

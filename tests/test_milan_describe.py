@@ -13,7 +13,7 @@ from torch import nn
 
 from nemesis.errors import InputError
 from nemesis.milan.checkpoint import load_published
-from nemesis.milan.describe import describe
+from nemesis.milan.describe import Search, describe
 from nemesis.milan.encoder import Encoder
 from nemesis.milan.exemplar_store import open_exemplars, write_exemplars
 from nemesis.milan.exemplars import Exemplars, LazyArray
@@ -66,7 +66,7 @@ def published(shared):
 )
 def test_published_descriptions(published, shared, key, search):
     captioner, encoder, exemplars = published
-    table = describe(exemplars, captioner, encoder, published=True, **search)
+    table = describe(exemplars, captioner, encoder, Search(**search, published=True))
     captions = json.loads(shared("golden/milan/decode.json").read_text())
     scores = np.load(shared("golden/milan/decode.npz"))[f"{key}/scores"]
     assert table["description"].tolist() == captions_of(captions[key])
@@ -75,7 +75,7 @@ def test_published_descriptions(published, shared, key, search):
 
 def test_published_predictions_of_images(published, shared):
     captions = json.loads(shared("golden/milan/decode.json").read_text())["predict_default"]
-    table = describe(published[2], *published[:2], published=True)
+    table = describe(published[2], *published[:2], Search(published=True))
     assert table["description"].tolist() == captions_of(captions)
 
 
@@ -122,8 +122,8 @@ def some_rows(exemplars: Exemplars, rows) -> Exemplars:
 @given(rows=st.lists(st.integers(0, 11), min_size=1, max_size=12), batch=st.integers(1, 13))
 def test_a_description_does_not_depend_on_company(scene, strategy, rows, batch):
     captioner, encoder, exemplars = scene
-    whole = describe(exemplars, captioner, encoder, strategy=strategy)
-    found = describe(some_rows(exemplars, rows), captioner, encoder, batch, strategy=strategy)
+    whole = describe(exemplars, captioner, encoder, Search(strategy))
+    found = describe(some_rows(exemplars, rows), captioner, encoder, Search(strategy), batch)
     for column in ("unit", "description", "score"):
         assert found[column].tolist() == whole[column].iloc[rows].tolist()
 
@@ -138,7 +138,7 @@ def test_descriptions_of_stored_exemplars(scene, tmp_path):
 def test_samples_depend_on_the_seed_alone(scene):
     captioner, encoder, exemplars = scene
     texts = [
-        describe(exemplars, captioner, encoder, batch, strategy="sample", seed=seed)["description"].tolist()
+        describe(exemplars, captioner, encoder, Search("sample"), batch, seed)["description"].tolist()
         for batch, seed in ((64, 1), (64, 1), (64, 2))
     ]
     assert texts[0] == texts[1] != texts[2]

@@ -5,13 +5,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import run_to_layers
 from torch import nn
 from torch.nn import functional
 
 from nemesis.errors import InputError
 from nemesis.milan.encoder import DEFAULT_LAYERS, Encoder, build_encoder, pack_masks, pool_maps
 from nemesis.milan.exemplars import LazyArray
-from nemesis.models.network import Network, run_to_layers
+from nemesis.models.network import Network
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RAW = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

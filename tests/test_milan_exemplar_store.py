@@ -11,7 +11,7 @@ from nemesis.corruption.mixed import NoisyMaps, mix_maps
 from nemesis.dissection.stored import StoredMaps
 from nemesis.errors import InputError
 from nemesis.milan.exemplar_store import open_exemplars, write_exemplars
-from nemesis.milan.exemplars import change_exemplars, collect_exemplars, join_exemplars
+from nemesis.milan.exemplars import ExemplarSettings, change_exemplars, collect_exemplars, join_exemplars
 from nemesis.milan.noisy import collect_noisy_exemplars
 from nemesis.milan.peaks import find_peaks
 from nemesis.perturb.noise import StoredNoise, add_noise, choose_images, draw_seed
@@ -31,9 +31,10 @@ def parts():
     images = rng.integers(0, 256, (9, 3, 6, 6), dtype=np.uint8)
     other = images.copy()
     other[1::2] = 255 - other[1::2]
+    settings = ExemplarSettings(5, 0.9, 6)
     return [
-        collect_exemplars(ArrayMaps(maps), pictures_of(images), [3, 1], 5, 0.9, 6, columns={"fraction": 0.5}),
-        collect_exemplars(ArrayMaps(-maps), pictures_of(other), [0, 2, 1], 5, 0.9, 6, columns={"fraction": 1.0}),
+        collect_exemplars(ArrayMaps(maps), pictures_of(images), [3, 1], settings, columns={"fraction": 0.5}),
+        collect_exemplars(ArrayMaps(-maps), pictures_of(other), [0, 2, 1], settings, columns={"fraction": 1.0}),
     ]
 
 
@@ -72,7 +73,7 @@ def test_joined_rows_are_those_of_the_parts(parts):
 
 def test_no_rows(tmp_path):
     maps = ArrayMaps(np.zeros((2, 4, 2, 2), np.float16))
-    none = change_exemplars(maps, [], None, 3, 0.9, 6, columns={"count": np.zeros(0, int)})
+    none = change_exemplars(maps, [], None, ExemplarSettings(3, 0.9, 6), columns={"count": np.zeros(0, int)})
     write_exemplars(tmp_path / "exemplars.zarr", none)
     stored = open_exemplars(tmp_path / "exemplars.zarr")
     assert len(stored) == 0 and stored.masks.shape == (0, 3, 1, 6, 6) and list(stored.columns) == ["count"]
@@ -116,7 +117,8 @@ def test_noisy_exemplars_show_the_corrupted_images(storage):
     for draw, seed in seeds.items():
         stored = choose_images(10, 1.0, seed)
         noisy[draw, seed] = StoredMaps(_Chunked(corrupted[:, stored] + np.float16(draw)), None, stored)
-    found = collect_noisy_exemplars(NoisyMaps(store, noisy, [1.0, 0.3]), probe, noise, [2, 0], 4, 0.9, 8)
+    settings = ExemplarSettings(4, 0.9, 8)
+    found = collect_noisy_exemplars(NoisyMaps(store, noisy, [1.0, 0.3]), probe, noise, [2, 0], settings)
     assert list(zip(found.columns["fraction"], found.columns["seed"], found.unit, strict=True)) == [
         (fraction, draw, unit) for fraction in (0.3, 1.0) for draw in (0, 1) for unit in (2, 0)
     ]

@@ -13,6 +13,7 @@ from nemesis.dissection.bootstrap import resample_weights
 from nemesis.errors import InputError
 from nemesis.milan.exemplars import (
     Changed,
+    ExemplarSettings,
     change_exemplars,
     collect_exemplars,
     exemplar_masks,
@@ -47,8 +48,7 @@ def inplace_maps(published, shared):
 def collect_published(published, maps, size, quantile=0.99, units=None, normalisation=RAW):
     units = np.arange(len(maps)) if units is None else units
     images = lambda numbers: published["images"][numbers]  # noqa: E731
-    options = (5, quantile, size)
-    return collect_exemplars(ArrayMaps(maps), images, units, *options, normalisation=normalisation)
+    return collect_exemplars(ArrayMaps(maps), images, units, ExemplarSettings(5, quantile, size, normalisation))
 
 
 def compare(found, published, case: str, levels_tolerance=1e-5, images=True):
@@ -216,16 +216,16 @@ def test_keys_are_in_the_order_of_the_values(values):
 
 @given(draw_maps(np.float16), st.integers(1, 3), st.integers(1, 9), st.integers(1, 30))
 def test_peaks_do_not_depend_on_chunks_or_company(maps, step, block, size):
-    source, k = ArrayMaps(maps, block, step), 1
+    source, settings = ArrayMaps(maps, block, step), ExemplarSettings(1, 0.9, size)
     images = lambda numbers: np.zeros((len(numbers), 3, 2, 2), np.uint8)  # noqa: E731
-    whole = collect_exemplars(source, images, range(len(maps)), k, 0.9, size)
+    whole = collect_exemplars(source, images, range(len(maps)), settings)
     order = np.random.default_rng(step).permutation(len(maps))
-    mixed = collect_exemplars(source, images, order, k, 0.9, size)
+    mixed = collect_exemplars(source, images, order, settings)
     for name in ("ids", "activations", "levels"):
         np.testing.assert_array_equal(getattr(mixed, name), getattr(whole, name)[order])
     for row, unit in enumerate(order):
         np.testing.assert_array_equal(mixed.masks[row], whole.masks[int(unit)])
-        alone = collect_exemplars(source, images, [unit], k, 0.9, size)
+        alone = collect_exemplars(source, images, [unit], settings)
         np.testing.assert_array_equal(alone.masks[0], whole.masks[int(unit)])
 
 
@@ -234,8 +234,8 @@ def test_groups_of_units_are_bounded(monkeypatch):
     expected = find_peaks(maps, 2, 0.9)
     for module, name in (("peaks", "GROUP_BYTES"), ("peaks", "CACHE_BYTES"), ("peaks", "READ_BYTES")):
         monkeypatch.setattr(f"nemesis.milan.{module}.{name}", 2 * maps[0].nbytes + 1)
-    images = lambda numbers: np.zeros((len(numbers), 3, 2, 2), np.uint8)  # noqa: E731
-    found = collect_exemplars(ArrayMaps(maps, 3, 4), images, [10, 2, 3, 9, 0], 2, 0.9, 4)
+    images, settings = lambda numbers: np.zeros((len(numbers), 3, 2, 2), np.uint8), ExemplarSettings(2, 0.9, 4)
+    found = collect_exemplars(ArrayMaps(maps, 3, 4), images, [10, 2, 3, 9, 0], settings)
     for name in ("ids", "activations", "levels"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name)[[10, 2, 3, 9, 0]])
 
@@ -262,7 +262,7 @@ def test_changes_give_the_exemplars_of_the_whole_corrupted_probe(maps, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     units, count = maps.shape[:2]
     images = rng.integers(0, 256, (count, 3, 5, 4), dtype=np.uint8)
-    k, changes, expected = data.draw(st.integers(1, count)), [], []
+    settings, changes, expected = ExemplarSettings(data.draw(st.integers(1, count)), 0.9, 6), [], []
     for _ in range(data.draw(st.integers(1, 4))):
         unit = data.draw(st.integers(0, units - 1))
         chosen = np.sort(rng.permutation(count)[: data.draw(st.integers(0, count))])
@@ -270,9 +270,9 @@ def test_changes_give_the_exemplars_of_the_whole_corrupted_probe(maps, data):
         corrupted[:, chosen] = (2 * rng.normal(size=corrupted[:, chosen].shape)).astype(maps.dtype)
         pictures[chosen] = rng.integers(0, 256, pictures[chosen].shape, dtype=np.uint8)
         changes.append(Changed(unit, chosen, corrupted[unit, chosen], pictures_of(pictures)))
-        whole = collect_exemplars(ArrayMaps(corrupted), pictures_of(pictures), [unit], k, 0.9, 6)
+        whole = collect_exemplars(ArrayMaps(corrupted), pictures_of(pictures), [unit], settings)
         expected.append(whole)
-    found = change_exemplars(ArrayMaps(maps), changes, pictures_of(images), k, 0.9, 6)
+    found = change_exemplars(ArrayMaps(maps), changes, pictures_of(images), settings)
     for row, whole in enumerate(expected):
         assert found.unit[row] == whole.unit[0]
         for name in ("ids", "activations", "levels"):

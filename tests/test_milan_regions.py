@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemesis.errors import InputError
-from nemesis.milan.phrases import WIDER, Lexicon, describe_together, find_shares, find_wider, generalise, make_member
-from nemesis.milan.region_units import PARTS, draw_masks, draw_units, find_groups
-from nemesis.milan.regions import COLUMNS, Region, find_mask, open_gallery, read_regions
+from nemesis.milan.phrases import (
+    HYPERNYMS,
+    Lexicon,
+    describe_together,
+    find_hypernyms,
+    find_shares,
+    generalise,
+    make_member,
+)
+from nemesis.milan.region_units import PARTS, draw_masks, draw_region_units, find_groups
+from nemesis.milan.regions import COLUMNS, DescribedRegion, collect_regions, find_mask, read_regions
 from nemesis.probes.minibroden import make_minibroden
 from nemesis.probes.probe import open_probe, prepare_probe, read_concepts
 
@@ -63,7 +71,7 @@ def test_a_set_of_one_thing_keeps_what_all_share():
     assert set(describe_together(members, LEXICON, np.random.default_rng(0))) == {"a car on a street", "a car"}
 
 
-def test_a_set_of_several_things_gets_a_wider_word():
+def test_a_set_of_several_things_gets_a_hypernym():
     members = [member(f"a {name} on the grass", name, around=("grass",)) for name in ("dog", "cat", "cow", "horse")]
     assert set(describe_together(members, LEXICON, np.random.default_rng(0))) == {"an animal on the grass"}
 
@@ -95,10 +103,10 @@ def test_shares_by_hand():
     assert find_shares([frozenset("ab"), frozenset("b")]) == {"a": 0.5, "b": 1.0}
 
 
-def test_wider_words():
-    assert find_wider("bubbly") == ("curved", "spotted")
-    assert find_wider("wheel") == ()
-    assert all(find_wider(word) in ((), (word,)) for word in WIDER)
+def test_hypernyms():
+    assert find_hypernyms("bubbly") == ("curved", "spotted")
+    assert find_hypernyms("wheel") == ()
+    assert all(find_hypernyms(word) in ((), (word,)) for word in HYPERNYMS)
 
 
 def write_csv(path, rows, header=COLUMNS):
@@ -114,7 +122,7 @@ ROW = ("b.png", "object", 3, "car", 1, 2, 5, 6, "a red car")
 
 def test_regions_of_the_probes_images_alone(tmp_path):
     path = write_csv(tmp_path / "descriptions.csv", [ROW, ("z.png", *ROW[1:])])
-    assert read_regions(path, ["a.png", "b.png"]) == [Region(1, "object", 3, "car", (1, 2, 5, 6), "a red car")]
+    assert read_regions(path, ["a.png", "b.png"]) == [DescribedRegion(1, "object", 3, "car", (1, 2, 5, 6), "a red car")]
 
 
 @pytest.mark.parametrize(
@@ -144,58 +152,58 @@ def test_bad_files(tmp_path):
 def test_a_mask_is_the_concept_in_the_box_or_the_box():
     planes = np.zeros((2, 4, 6), np.uint16)
     planes[0, 1:, 2:] = planes[1, 0, 0] = 3
-    region = Region(0, "object", 3, "car", (0, 0, 4, 3), "a car")
+    region = DescribedRegion(0, "object", 3, "car", (0, 0, 4, 3), "a car")
     found = np.argwhere(find_mask(planes, region)).tolist()
     assert found == [[0, 0], [1, 2], [1, 3], [2, 2], [2, 3]]
-    assert find_mask(planes, Region(0, "scene", 9, "street", (0, 0, 6, 4), "a street")).all()
+    assert find_mask(planes, DescribedRegion(0, "scene", 9, "street", (0, 0, 6, 4), "a street")).all()
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """A small minibroden, its gallery, and the regions behind it."""
+    """A small minibroden, its described regions, and the rows behind them."""
     root = tmp_path_factory.mktemp("regions")
     make_minibroden(root / "broden", images=110, size=64, seed=5, workers=2)
     prepare_probe(root / "broden", root / "probe.zarr", root / "concepts.csv")
     probe = open_probe(root / "probe.zarr")
     concepts = {row["number"]: (row["name"], row["category"]) for row in read_concepts(root / "concepts.csv")}
     regions = read_regions(root / "broden" / "descriptions.csv", probe.names)
-    return SimpleNamespace(root=root, probe=probe, regions=regions, gallery=open_gallery(probe, regions, concepts))
+    return SimpleNamespace(root=root, probe=probe, rows=regions, regions=collect_regions(probe, regions, concepts))
 
 
-def test_a_gallery_knows_what_holds_for_its_regions(drawn):
-    gallery = drawn.gallery
-    assert 0 < len(gallery.regions) < len(drawn.regions)  # small ones are left out
+def test_a_set_of_regions_knows_what_holds_for_its_regions(drawn):
+    described = drawn.regions
+    assert 0 < len(described.regions) < len(drawn.rows)  # small ones are left out
     labels = drawn.probe.labels(0, drawn.probe.count)
     grey = next(row["number"] for row in read_concepts(drawn.root / "concepts.csv") if row["name"] == "grey-c")
     for region, mask, member_, colours in zip(
-        gallery.regions, gallery.masks, gallery.members, gallery.colours, strict=True
+        described.regions, described.masks, described.members, described.colours, strict=True
     ):
         assert region.name.replace(" ", "_") in member_.own
         assert member_.own <= member_.around | set(region.text.lower().split())
         share = (labels[region.image][:, mask] == grey).any(axis=0).mean()
         assert ("grey" in colours) == (share >= 0.3)
-    assert all(not main or main in colours for main, colours in zip(gallery.main, gallery.colours, strict=True))
+    assert all(not main or main in colours for main, colours in zip(described.main, described.colours, strict=True))
 
 
 def test_groups_are_large_enough_and_share_what_they_are_named_after(drawn):
-    gallery = drawn.gallery
-    pool = find_groups(gallery, np.arange(len(gallery.regions)), 5)
+    described = drawn.regions
+    pool = find_groups(described, np.arange(len(described.regions)), 5)
     for group in pool.groups["concept"]:
-        assert {(gallery.regions[n].name, gallery.regions[n].category) for n in group.regions} == {
+        assert {(described.regions[n].name, described.regions[n].category) for n in group.regions} == {
             (group.name, group.category)
         }
-        assert sum(min(count, 2) for count in np.unique(gallery.images[group.regions], return_counts=True)[1]) >= 5
+        assert sum(min(count, 2) for count in np.unique(described.images[group.regions], return_counts=True)[1]) >= 5
     for group in pool.groups["coloured"]:
-        assert all(group.name.split()[0] in gallery.colours[n] for n in group.regions)
-    for group in pool.groups["wider"]:
-        assert {gallery.regions[n].name for n in group.regions} <= set(WIDER[group.name])
+        assert all(group.name.split()[0] in described.colours[n] for n in group.regions)
+    for group in pool.groups["hypernym"]:
+        assert {described.regions[n].name for n in group.regions} <= set(HYPERNYMS[group.name])
     for group in pool.groups["colour"]:
-        assert all(gallery.main[n] == group.name for n in group.regions)
+        assert all(described.main[n] == group.name for n in group.regions)
 
 
 @pytest.fixture(scope="module")
 def units(drawn):
-    return draw_units(drawn.gallery, (12, 4, 4), k=6, size=32, seed=0)
+    return draw_region_units(drawn.regions, (12, 4, 4), k=6, size=32, seed=0)
 
 
 def test_units_have_pictures_masks_and_three_texts(units):
@@ -212,14 +220,14 @@ def test_no_picture_is_in_two_parts(units):
 
 
 def test_units_depend_on_the_seed_alone(drawn, units):
-    again = draw_units(drawn.gallery, (12, 4, 4), k=6, size=32, seed=0)
+    again = draw_region_units(drawn.regions, (12, 4, 4), k=6, size=32, seed=0)
     assert again.texts == units.texts and np.array_equal(again.masks, units.masks)
-    assert draw_units(drawn.gallery, (12, 4, 4), k=6, size=32, seed=1).texts != units.texts
+    assert draw_region_units(drawn.regions, (12, 4, 4), k=6, size=32, seed=1).texts != units.texts
 
 
 def test_a_probe_that_is_too_small_is_refused(drawn):
     with pytest.raises(InputError, match="too few described regions"):
-        draw_units(drawn.gallery, (1, 0, 0), k=400, size=32, seed=0)
+        draw_region_units(drawn.regions, (1, 0, 0), k=400, size=32, seed=0)
 
 
 @given(st.sampled_from([4, 8, 16]), st.integers(0, 1000))

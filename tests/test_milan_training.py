@@ -1,7 +1,8 @@
-"""Training a captioner: one step beside the published code's, early stopping, and what is learnt from what."""
+"""A captioner from described units: what it may learn from, and what comes out."""
 
+import csv
 import json
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,267 +11,185 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
+from nemesis.errors import InputError
+from nemesis.milan.captioner import Decoder
+from nemesis.milan.checkpoint import load_captioner, save_captioner
 from nemesis.milan.describe import decode
-from nemesis.milan.fitting import (
-    Recipe,
-    Stopper,
-    decoder_loss,
-    draw_batches,
-    language_loss,
-    measure_overlap,
-    train_decoder,
-    train_language,
-)
-from nemesis.milan.text import Vocabulary, build_vocabulary, index_texts
+from nemesis.milan.encoder import Encoder
+from nemesis.milan.fitting import Recipe, TrainingRun
+from nemesis.milan.region_units import draw_region_units
+from nemesis.milan.regions import load_regions
+from nemesis.milan.training import SHORT_SCHEDULE, find_spread, fold_spread, split_texts, train_captioner
+from nemesis.milan.training_data import TrainingData, encode_annotations, encode_regions, split_units
+from nemesis.models.network import Network
+from nemesis.probes.minibroden import make_minibroden
+from nemesis.probes.probe import open_probe, prepare_probe
+from nemesis.scoring.bleu import corpus_bleu
 
-NO_TRUE_GRADIENT = "attend.output.0.bias"
-TEXTS = (("a red car", "a red bus"), ("green trees", "green leaves"), ("the blue sky",), ("my dog",))
+KINDS = (("a red car", "the car"), ("green trees", "a tree"), ("the blue sky",))
+SCHEDULE = replace(
+    SHORT_SCHEDULE,
+    embedding=8,
+    hidden=16,
+    attention=None,
+    dropout=0.0,
+    decoder=Recipe(epochs=30, batch=4, learning_rate=2e-2, patience=30, regulariser=0.0),
+    language_embedding=4,
+    language_hidden=8,
+    language=Recipe(epochs=3),
+)
+SETTINGS = {"length": 6, "strategy": "rerank", "beam": 4, "temperature": 0.2}
+
+
+def make_data(count: int = 12) -> TrainingData:
+    """Units of three kinds, by turns: the last two are held out, those before them for validation."""
+    kinds = np.arange(count) % len(KINDS)
+    rng = np.random.default_rng(0)
+    features = np.zeros((count, 2, 5), np.float32) + 50 * np.eye(5, dtype=np.float32)[kinds][:, None]
+    features += rng.normal(size=features.shape).astype(np.float32)
+    part = np.array(["train"] * (count - 4) + ["validation"] * 2 + ["held_out"] * 2)
+    texts = [KINDS[kind] for kind in kinds]
+    texts[-1] = (*texts[-1], "heaven")  # a word of its own, held out
+    names = tuple(f"unit {unit}" for unit in range(count))
+    return TrainingData(features, tuple(texts), names, tuple("kind" for _ in names), part)
 
 
 @pytest.fixture(scope="module")
-def published(shared):
-    """The published step: arrays, figures, vocabulary, and the weights before it."""
-    arrays = np.load(shared("golden/milan/train.npz"))
-    figures = json.loads(shared("golden/milan/train.json").read_text())
-    state = torch.load(shared("golden/milan/train_state_dict_before.pth"), weights_only=True)
-    return arrays, figures, Vocabulary(tuple(figures["vocab_tokens"])), state
+def trained():
+    return train_captioner(make_data(), {"kind": "tiny"}, SETTINGS, corpus_bleu, SCHEDULE, TrainingRun(1))
 
 
-def close(found, expected, atol=1e-5):
-    torch.testing.assert_close(torch.as_tensor(found).detach(), torch.as_tensor(expected), atol=atol, rtol=1e-5)
+def test_held_out_units_are_described(trained):
+    table = trained.held_out
+    columns = ["unit", "concept", "category", "description", "reference_1", "reference_2"]
+    assert table.columns.tolist() == columns
+    assert table["unit"].tolist() == [10, 11]
+    assert table["reference_2"].tolist() == ["a tree", "heaven"]
+    assert table.iloc[0]["description"].lower() in KINDS[1]
 
 
-def step(module, loss):
-    """Gradients of a loss, and the parameters after the published optimiser's step."""
-    loss.backward()
-    gradients = {name: value.grad.clone() for name, value in module.named_parameters()}
-    torch.optim.AdamW(module.parameters(), lr=Recipe().learning_rate, weight_decay=Recipe().weight_decay).step()
-    return gradients, dict(module.named_parameters())
+def test_the_facts_say_what_was_done(trained):
+    facts = json.loads(json.dumps(trained.facts))
+    assert facts["units"] == {"train": 8, "validation": 2, "held_out": 2}
+    assert facts["decoder"]["epochs"] == 30 and 1 <= facts["decoder"]["best_epoch"] <= 30
+    assert 0 <= facts["held_out_bleu"] <= 100 and not facts["published"]
 
 
-def check_gradients(arrays, part: str, gradients):
-    names = {name.removeprefix(f"{part}/grad/") for name in arrays.files if name.startswith(f"{part}/grad/")}
-    assert names == set(gradients)
-    for name in names - {NO_TRUE_GRADIENT}:
-        close(gradients[name], arrays[f"{part}/grad/{name}"])
+def test_nothing_is_learnt_from_held_out_words(trained):
+    assert "heaven" not in trained.captioner.vocabulary.words
+    data = make_data()
+    published = train_captioner(data, {}, SETTINGS, corpus_bleu, SCHEDULE, TrainingRun(1, published=True))
+    assert "heaven" in published.captioner.vocabulary.words
+    assert published.facts["published"]
 
 
-def first_adamw_step(before, gradient, rate=1e-3, decay=1e-2, epsilon=1e-8):
-    """By hand: the first step's moments are the gradient and its square."""
-    return before * (1 - rate * decay) - rate * gradient / (np.abs(gradient) + epsilon)
-
-
-def published_decoder(vocabulary, state) -> Decoder:
-    decoder = Decoder(24, vocabulary.size, embedding=16, hidden=32, dropout=0.0)
-    own = {name: value for name, value in state.items() if not name.startswith(("encoder.", "lm."))}
-    decoder.load_state_dict(own)
-    return decoder
-
-
-def test_a_step_of_the_decoder_equals_the_published_one(published):
-    arrays, figures, vocabulary, state = published
-    decoder = published_decoder(vocabulary, state)
-    features, targets = (torch.from_numpy(arrays[f"decoder/{name}"]) for name in ("features", "targets"))
-    captions = figures["decoder"]["captions"]
-    assert targets.tolist() == index_texts(vocabulary, captions, start=False)
-    loss = decoder_loss(decoder, features, torch.arange(18) // 3, targets, vocabulary, published=True)
-    close(loss.total.item(), figures["decoder"]["loss_total"])
-    close(loss.nll.item(), figures["decoder"]["loss_nll"])
-    close(loss.regulariser.item(), figures["decoder"]["loss_regulariser"])
-    close(loss.predictions, arrays["decoder/predictions"])
-    close(loss.attentions, arrays["decoder/attentions"])
-    before = {name: value.detach().numpy().copy() for name, value in decoder.named_parameters()}
-    gradients, after = step(decoder, loss.total)
-    check_gradients(arrays, "decoder", gradients)
-    # The golden `decoder/after` is not the step of the golden `decoder/grad`: a fifth of its parameters moved
-    # against their gradients, some of 0.08. So the step is compared with one by hand from the golden gradient.
-    for name in set(gradients) - {NO_TRUE_GRADIENT}:
-        gradient = arrays[f"decoder/grad/{name}"]
-        firm = np.abs(gradient) > 1e-6
-        close(after[name].detach()[firm], first_adamw_step(before[name], gradient)[firm], atol=1e-4)
-
-
-def test_weight_zero_leaves_the_nll(published):
-    arrays, figures, vocabulary, state = published
-    decoder = published_decoder(vocabulary, state)
-    features, targets = (torch.from_numpy(arrays[f"decoder/{name}"]) for name in ("features", "targets"))
-    loss = decoder_loss(decoder, features, torch.arange(18) // 3, targets, vocabulary, weight=0.0, published=True)
-    close(loss.total.item(), figures["decoder"]["loss_total_weight0"])
-
-
-def test_a_step_of_the_language_model_equals_the_published_one(published):
-    arrays, figures, vocabulary, state = published
-    model = LanguageModel(vocabulary.size, vocabulary.pad, embedding=16, hidden=32, layers=2, dropout=0.0)
-    model.load_state_dict({name[3:]: value for name, value in state.items() if name.startswith("lm.")})
-    inputs, targets = (torch.from_numpy(arrays[f"lm/{name}"]) for name in ("inputs", "targets"))
-    captions = figures["lm"]["captions"]
-    assert inputs.tolist() == index_texts(vocabulary, captions, stop=False)
-    loss = language_loss(model, inputs, targets, vocabulary.pad)
-    close(loss.item(), figures["lm"]["loss_total"])
-    gradients, after = step(model, loss)
-    check_gradients(arrays, "lm", gradients)
-    for name in gradients:
-        close(after[name], arrays[f"lm/after/{name}"], atol=1e-4)
-
-
-def test_by_default_padding_does_not_change_a_captions_loss():
-    torch.manual_seed(0)
-    vocabulary = build_vocabulary(TEXTS)
-    decoder = Decoder(6, vocabulary.size, embedding=4, hidden=8, dropout=0.0)
-    features, row = torch.randn(1, 3, 6), torch.zeros(1, dtype=torch.int64)
-    short = torch.tensor(index_texts(vocabulary, ["my dog"], start=False))
-    long = torch.tensor(index_texts(vocabulary, ["my dog", "a blue red green sky"], start=False))[:1]
-    assert long.shape[1] == short.shape[1] + 3
-    losses = {
-        published: [decoder_loss(decoder, features, row, ids, vocabulary, published=published) for ids in (short, long)]
-        for published in (False, True)
-    }
-    close(losses[False][0].total, losses[False][1].total)
-    close(losses[True][0].nll, losses[True][1].nll)
-    assert abs(losses[True][0].regulariser - losses[True][1].regulariser) > 1e-3
-    # By hand: attention of two words and a stop over three exemplars.
-    attention = losses[False][0].attentions[0].sum(dim=0)
-    close(losses[False][0].regulariser, ((1 - attention) ** 2).mean())
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 3), st.booleans())
-def test_stopping_is_that_of_a_slow_copy(values, patience, higher):
-    module, seen = nn.Linear(1, 1, bias=False), []
-    stopper = Stopper(module, patience, higher)
-    for value in values:
-        nn.init.constant_(module.weight, len(seen) + 1.0)
-        seen.append(value)
-        best = seen.index(max(seen) if higher else min(seen)) + 1  # the first of equals
-        over = stopper.update(float(value))
-        assert over == (len(seen) - best > patience)
-        if over:
-            break
-    history = stopper.finish(restore=True)
-    assert (history.best, history.values) == (best, tuple(map(float, seen)))
-    assert module.weight.item() == best
-
-
-def test_the_fifth_epoch_without_a_better_value_is_the_last():
-    stopper = Stopper(nn.Linear(1, 1), patience=4, higher_is_better=True)
-    assert [stopper.update(value) for value in (1.0, 2.0, 2.0, 1.0, 2.0, 1.0, 2.0)] == [False] * 6 + [True]
-
-
-def test_epochs_before_the_earliest_do_not_count():
-    stopper = Stopper(nn.Linear(1, 1), patience=1, higher_is_better=True, earliest=3)
-    assert [stopper.update(value) for value in (9.0, 8.0, 1.0, 0.0, 2.0, 0.0, 0.0)] == [False] * 6 + [True]
-    assert stopper.finish(restore=True).best == 5
-
-
-def test_without_restoring_the_last_weights_stay():
-    module = nn.Linear(1, 1, bias=False)
-    stopper = Stopper(module, 4, higher_is_better=False)
-    for weight in (1.0, 2.0):
-        nn.init.constant_(module.weight, weight)
-        stopper.update(weight)
-    assert stopper.finish(restore=False).best == 1
-    assert module.weight.item() == 2.0
-    stopper.finish(restore=True)
-    assert module.weight.item() == 1.0
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 7), st.integers(1, 4))
-def test_batches_hold_every_sample_once(lengths, batch, window):
-    lengths = torch.tensor(lengths)
-    batches = draw_batches(lengths, Recipe(batch=batch, window=window))
-    assert sorted(torch.cat(batches).tolist()) == list(range(len(lengths)))
-    assert all(1 <= len(rows) <= batch for rows in batches)
-
-
-def test_overlap_of_words_by_hand():
-    # "A red car." shares 3 of its 4 tokens with the first text and 2 with the second: 6 / 7 and 4 / 6.
-    assert measure_overlap(["A red car."], [["a red car", "red car"]]) == pytest.approx(100 * 6 / 7)
-    assert measure_overlap(["a dog", ""], [["a dog"], ["a cat"]]) == 50.0
-
-
-def test_a_window_over_all_samples_sorts_them_by_length():
-    lengths = torch.tensor([3, 1, 2, 3, 1, 2, 3, 1, 2])
-    batches = draw_batches(lengths, Recipe(batch=3, window=3))
-    assert sorted(lengths[rows].unique().tolist() for rows in batches) == [[1], [2], [3]]
-
-
-def lessons(seed: int = 0):
-    """Four units with a feature of their own each, and their texts."""
-    torch.manual_seed(seed)
-    vocabulary = build_vocabulary(TEXTS)
-    features = 3 * torch.eye(len(TEXTS), 6)[:, None].expand(-1, 2, -1) + 0.01 * torch.randn(len(TEXTS), 2, 6)
-    decoder = Decoder(6, vocabulary.size, embedding=8, hidden=24, dropout=0.0)
-    return vocabulary, features, decoder
-
-
-def test_a_decoder_learns_what_it_is_taught():
-    vocabulary, features, decoder = lessons()
-    recipe = Recipe(epochs=80, batch=4, learning_rate=2e-2, patience=80, regulariser=0.0)
-    history = train_decoder(decoder, vocabulary, features, TEXTS, (features, TEXTS), measure_overlap, recipe)
-    captions = decode(Captioner(vocabulary, decoder, None, {}), features, strategy="greedy").captions
-    assert all(caption.lower() in texts for caption, texts in zip(captions, TEXTS, strict=True))
-    assert history.values[history.best - 1] == max(history.values)
-
-
-def test_a_language_model_learns_what_is_likely():
-    vocabulary = build_vocabulary(TEXTS)
-    torch.manual_seed(0)
-    model = LanguageModel(vocabulary.size, vocabulary.pad, embedding=8, hidden=16, layers=1, dropout=0.0)
-    texts = ["a red car"] * 9 + ["the sky"]
-    said = []
-    recipe = Recipe(epochs=40, batch=5, learning_rate=2e-2)
-    history = train_language(model, vocabulary, texts, texts, recipe, progress=lambda *line: said.append(line))
-    assert [line[:2] for line in said] == [("language model", epoch + 1) for epoch in range(len(history.values))]
-    first = model.eval()(torch.tensor([[vocabulary.start]]))[0][0, 0].exp().tolist()
-    assert first[vocabulary.numbers["a"]] == pytest.approx(0.9, abs=0.05)
-    assert history.values[history.best - 1] < history.values[0]
-
-
-def test_training_keeps_the_best_epoch_unless_published():
-    figures = iter([5.0, 9.0, 1.0, 1.0] * 2)
-    weights = {}
-    for published in (False, True):
-        vocabulary, features, decoder = lessons()
-        kept = []
-
-        def judge(candidates, references, decoder=decoder, kept=kept):
-            kept.append({name: value.clone() for name, value in decoder.state_dict().items()})
-            return next(figures)
-
-        recipe = Recipe(epochs=4)
-        history = train_decoder(
-            decoder, vocabulary, features, TEXTS, (features, TEXTS), judge, recipe, published=published
-        )
-        assert history.best == 2
-        weights = decoder.state_dict()
-        wanted = kept[3 if published else 1]
-        assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
-
-
-def test_training_depends_on_the_seed_alone():
-    def train(seed):
-        vocabulary, features, decoder = lessons()
-        torch.manual_seed(7 + seed)  # what was drawn before does not matter
-        torch.rand(seed)
-        recipe = Recipe(epochs=2, batch=2)
-        train_decoder(decoder, vocabulary, features, TEXTS, (features, TEXTS), measure_overlap, recipe, seed)
-        return torch.cat([value.flatten() for value in decoder.state_dict().values()])
-
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    assert torch.equal(train(3), train(3))
-    assert not torch.equal(train(3), train(4))
-    torch.set_rng_state(before)
-
-
-def test_a_cosine_ends_near_zero(monkeypatch):
-    rates = []
-    update = torch.optim.AdamW.step
-    monkeypatch.setattr(
-        torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or update(self)
+def test_held_out_units_do_not_change_what_is_learnt(trained):
+    data = make_data()
+    features = data.features.copy()
+    features[-2:] = 0
+    texts = (*data.texts[:-2], ("nothing",), ("nothing",))
+    other = train_captioner(
+        replace(data, features=features, texts=texts), {"kind": "tiny"}, SETTINGS, corpus_bleu, SCHEDULE, TrainingRun(1)
     )
-    vocabulary, features, decoder = lessons()
-    recipe = Recipe(epochs=2, batch=4, learning_rate=0.1, schedule="cosine", patience=9)
-    train_decoder(decoder, vocabulary, features, TEXTS, (features, TEXTS), measure_overlap, recipe)
-    wanted = [0.05 * (1 + math.cos(math.pi * done / 4)) for done in range(4)]
-    assert rates == pytest.approx(wanted)
+    for name in ("decoder", "language"):
+        states = [getattr(found.captioner, name).state_dict() for found in (trained, other)]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_captioner_survives_its_files(trained, tmp_path):
+    paths = tmp_path / "captioner.safetensors", tmp_path / "captioner.json"
+    save_captioner(trained.captioner, *paths, **trained.facts)
+    again = load_captioner(*paths)
+    features = torch.from_numpy(make_data().features)
+    assert decode(again, features).captions == decode(trained.captioner, features).captions
+
+
+def test_texts_of_the_language_model_by_hand():
+    data = replace(make_data(6), texts=tuple((f"{unit}a", f"{unit}b") for unit in range(6)))
+    train, validation, held_out = np.array([0, 1]), np.array([2, 3]), np.array([4, 5])
+    assert split_texts(data, train, validation, held_out, published=False) == (
+        ["0a", "0b", "1a", "1b"],
+        ["2a", "2b", "3a", "3b"],
+    )
+    # The published code takes numbers of units for numbers of texts.
+    known, unknown = split_texts(data, train, validation, held_out, published=True)
+    assert unknown == ["2a", "2b"]
+    assert known == ["0a", "0b", "1a", "1b", "3a", "3b", "4a", "4b", "5a", "5b"]
+
+
+@given(st.integers(0, 300), st.floats(0, 0.5), st.integers(0, 9))
+def test_units_are_split(count, fraction, seed):
+    part = split_units(count, fraction, seed)
+    held_out = int(fraction * count)
+    assert [(part == name).sum() for name in ("held_out", "validation")] == [held_out] * 2
+    assert ((part == "train").sum(), len(part)) == (count - 2 * held_out, count)
+    assert np.array_equal(part, split_units(count, fraction, seed))
+
+
+def test_a_decoder_with_the_spread_folded_in_takes_features_as_they_are():
+    torch.manual_seed(0)
+    decoder = Decoder(5, 9, embedding=4, hidden=6, dropout=0.0)
+    features = torch.randn(3, 2, 5) * torch.tensor([1e-2, 1.0, 30.0, 4.0, 0.0])
+    inputs = torch.randint(0, 9, (3, 4))
+    spread = find_spread(features)
+    assert spread[4] == 1 and spread[2] > 10
+    before = decoder.force(features / spread, inputs)
+    fold_spread(decoder, spread)
+    torch.testing.assert_close(decoder.force(features, inputs), before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "held_out"])
+def test_a_part_without_units_is_refused(part):
+    data = make_data()
+    emptied = np.where(data.part == part, "validation" if part == "train" else "train", data.part)
+    with pytest.raises(InputError, match=f"none is left for {part}"):
+        train_captioner(replace(data, part=emptied), {}, SETTINGS, corpus_bleu, SCHEDULE)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, padding=1))
+    return Encoder(Network("tiny", module, (0.5,) * 3, (0.5,) * 3), ["0", "2"], batch=4)
+
+
+def test_regions_become_features_and_texts(tmp_path, encoder):
+    make_minibroden(tmp_path / "broden", images=110, size=64, seed=5, workers=2)
+    stored = tmp_path / "probe.zarr", tmp_path / "broden" / "descriptions.csv", tmp_path / "concepts.csv"
+    prepare_probe(tmp_path / "broden", stored[0], stored[2])
+    probe = open_probe(stored[0])
+    units = draw_region_units(load_regions(probe, *stored[1:]), (6, 2, 3), k=4, size=48, seed=2)
+    data = encode_regions(probe, units, encoder)
+    assert data.features.shape == (11, 4, 10) and data.features.dtype == np.float32
+    assert [len(data.rows(part)) for part in ("train", "validation", "held_out")] == [6, 2, 3]
+    assert all(len(texts) == 3 for texts in data.texts)
+    assert np.abs(data.features).sum(axis=2).min() > 0
+
+
+def write_annotated(root, layer: str, units: int, size: int):
+    folder = root / layer
+    folder.mkdir()
+    rng = np.random.default_rng(units)
+    np.save(folder / "images.npy", rng.integers(0, 256, (units, 2, 3, size, size), np.uint8))
+    np.save(folder / "masks.npy", np.ones((units, 2, 1, size, size), np.uint8))
+    return [(layer, unit, f"text {number}") for unit in range(units) for number in range(3)]
+
+
+def test_annotated_units_become_features_and_texts(tmp_path, encoder):
+    rows = write_annotated(tmp_path, "b", 20, 32) + write_annotated(tmp_path, "a", 3, 32)
+
+    def write(rows):
+        with open(tmp_path / "annotations.csv", "w", newline="") as stream:
+            csv.writer(stream).writerows([("layer", "unit", "summary"), *rows])
+
+    write(rows)
+    data = encode_annotations(tmp_path, encoder, seed=0, held_out=0.1)
+    assert data.features.shape == (23, 2, 10)
+    assert data.category == ("b",) * 20 + ("a",) * 3 and data.concept[21] == "a 1"
+    assert [len(data.rows(part)) for part in ("train", "validation", "held_out")] == [19, 2, 2]
+    images = np.load(tmp_path / "b" / "images.npy")
+    alone = encoder.encode(images[4], np.arange(2)[None])
+    np.testing.assert_allclose(data.features[4:5], alone, atol=1e-5)
+    write(rows + write_annotated(tmp_path, "c", 1, 16))
+    with pytest.raises(InputError, match="differ in exemplars or size"):
+        encode_annotations(tmp_path, encoder, seed=0)

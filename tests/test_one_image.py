@@ -5,12 +5,23 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import run_to_layers
 from torch import nn
 from torch.nn import functional as F
 
 from nemesis.errors import InputError
-from nemesis.models.card import TOLERANCE, find_dependence, measure_noise, prepare_weights, save_model
-from nemesis.models.network import LayerReader, Network, list_layers, run_to_layers
+from nemesis.models.card import (
+    SEEDS,
+    TOLERANCE,
+    Origin,
+    _difference,
+    _sample,
+    find_dependence,
+    prepare_weights,
+    save_model,
+)
+from nemesis.models.layouts import draw_images
+from nemesis.models.network import LayerReader, Network, list_layers
 from nemesis.models.registry import build_network
 from nemesis.probes.sizes import image_size
 
@@ -87,7 +98,7 @@ def make(module) -> Network:
 
 
 def save(network, folder, size=64):
-    save_model(network, {"kind": "file"}, folder / "w.safetensors", folder / "card.json", size, source="test")
+    save_model(network, {"kind": "file"}, folder / "w.safetensors", folder / "card.json", size, Origin("test"))
     return json.loads((folder / "card.json").read_text())
 
 
@@ -147,11 +158,19 @@ def test_a_network_may_write_into_its_input(tmp_path):
     assert torch.autograd.grad(maps.sum(), kept)[0][:, 1:].abs().max() > 0
 
 
+def measure_noise(network, layouts: dict[str, str]) -> float:
+    """The largest share by which a module's values for an image differ alone and among others, as it is judged."""
+    images = draw_images(network, 3, 64, 64)
+    first = _sample(network, images[:1], layouts, SEEDS[0])
+    beside = _sample(network, torch.cat([images, images[:1]]), layouts, SEEDS[0], 3)
+    return max(_difference(values, beside.get(path)) for path, values in first.items())
+
+
 @pytest.mark.parametrize("spec", [{"kind": "efficientnet_lite0"}, {"kind": "torchvision", "arch": "densenet121"}])
 def test_the_order_of_sums_is_no_dependence(spec):
     network = build_network("n", spec | {"weights": "random"})
     layouts = {layer.path: layer.axes for layer in list_layers(network, 64)} | {"": "B"}
-    noise = measure_noise(network, (64, 64), layouts)
+    noise = measure_noise(network, layouts)
     assert noise < TOLERANCE / 10
     assert find_dependence(network, (64, 64), layouts) is None
 

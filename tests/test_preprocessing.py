@@ -5,11 +5,12 @@ import logging
 
 import pytest
 import torch
+from networks import run_to_layers
 from torchvision import models
 
 from nemesis.errors import InputError
 from nemesis.models.card import prepare_weights
-from nemesis.models.network import LayerReader, run_to_layers
+from nemesis.models.network import LayerReader
 from nemesis.models.published import HALF, IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing, list_published
 from nemesis.models.registry import build_network
 

@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 import torch
+from networks import run_to_layers
 
 from nemesis.errors import InputError
 from nemesis.models.card import prepare_weights
-from nemesis.models.network import run_to_layers
 from nemesis.models.registry import build_network
 
 IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from networks import run_to_layers
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.parallel import DataParallel
@@ -18,7 +19,7 @@ from torchvision import models
 
 from nemesis.errors import InputError
 from nemesis.models.card import prepare_weights
-from nemesis.models.network import Network, run_to_layers
+from nemesis.models.network import Network
 from nemesis.models.published import rename_old_names
 from nemesis.models.registry import build_network
 from nemesis.models.weights import insert_weights, load_weights, read_weights, unwrap_names

@@ -44,7 +44,7 @@ def bench_exemplars(options):
 
     from nemesis.dissection.stored import open_maps
     from nemesis.milan.exemplar_store import write_exemplars
-    from nemesis.milan.exemplars import collect_exemplars
+    from nemesis.milan.exemplars import ExemplarSettings, collect_exemplars
     from nemesis.models.network import LayerReader
     from nemesis.probes.probe import remember_images
 
@@ -52,7 +52,7 @@ def bench_exemplars(options):
         images = remember_images(job.probe)
         for layer in job.options.layers:
             maps = open_maps(job.store, layer)
-            found = collect_exemplars(maps, images, range(maps.units), EXEMPLARS, QUANTILE, size)
+            found = collect_exemplars(maps, images, range(maps.units), ExemplarSettings(EXEMPLARS, QUANTILE, size))
             write_exemplars(folder / f"{layer}.zarr", found)
 
     with tempfile.TemporaryDirectory() as name:
@@ -130,15 +130,16 @@ def describe_one(captioner, unit: torch.Tensor, keep_keys: bool = False) -> list
     decoder, language, words = captioner.decoder, captioner.language, captioner.vocabulary
     features = unit[None]
     state = decoder.begin(features)
-    log_probs, _, state = decoder.step(torch.tensor([words.start]), state, features)
-    scores, tokens = log_probs[0].topk(BEAM)
+    _, state = decoder.advance(decoder.word_gates(torch.tensor([words.start])), state, features)
+    scores, tokens = decoder.output(state.h)[0].topk(BEAM)
     sequences, features = tokens[:, None], features.expand(BEAM, -1, -1).clone()
     state = State(*(part.expand(BEAM, *part.shape[1:]).clone() for part in (state.h, state.c, state.keys)))
     for _ in range(LENGTH - 1):
         if (tokens == words.stop).all():
             break
         keys = state.keys if keep_keys else decoder.attend.key_to_hidden(features)
-        log_probs, _, state = decoder.step(tokens, State(state.h, state.c, keys), features)
+        _, state = decoder.advance(decoder.word_gates(tokens), State(state.h, state.c, keys), features)
+        log_probs = decoder.output(state.h)
         ended = tokens == words.stop
         log_probs[ended] = -torch.inf
         log_probs[ended, words.stop] = 0

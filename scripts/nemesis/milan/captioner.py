@@ -16,7 +16,7 @@ from torch import nn
 
 from nemesis.milan.text import Vocabulary
 
-BLOCK = 128
+BLOCK = 128  # rows of one product, see in_blocks
 SEQUENCES = 4096  # sequences whose states are held at once
 SETTINGS = {"length": 15, "strategy": "rerank", "beam": 50, "temperature": 0.2}
 ROWS = 8  # rows whose features are worked on at once
@@ -25,8 +25,11 @@ ROWS = 8  # rows whose features are worked on at once
 def in_blocks(function: Callable, *inputs: torch.Tensor, size: int = BLOCK):
     """function(*inputs) for inputs (B, ...), computed by `size` rows at a time.
 
-    The last block is filled up with zeros, so `function` must treat each row by itself. It gives one
-    tensor (size, ...) or a tuple of them; the result is what it would give for all rows.
+    The last bits of a matrix product depend on the shapes that go in, because libraries choose another kernel, or
+    another split over threads, for another number of rows. Where one choice is taken after another, as in a beam
+    search, that is enough to change a caption. Here every product has the same shape, so that a row's result does not
+    depend on the rows beside it. The last block is filled up with zeros, so `function` must treat each row by itself.
+    It gives one tensor (size, ...) or a tuple of them; the result is what it would give for all rows.
     """
     count = len(inputs[0])
     parts = []
@@ -96,7 +99,7 @@ def sequence_log_probability(model: LanguageModel, ids: torch.Tensor, stop: int,
     if published:
         counts[:, 1:] |= counts[:, :-1].clone()
     parts = zip(ids.split(SEQUENCES), counts.split(SEQUENCES), strict=True)
-    return torch.cat([_walk(model, *part) for part in parts])
+    return torch.cat([_sum_log_probabilities(model, *part) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -146,12 +149,15 @@ class Decoder(nn.Module):
         mean = features.mean(dim=1)  # (B, F)
         return State(self.init_h(mean), self.init_c(mean), self.attend.key_to_hidden(features))
 
-    def step(self, token: torch.Tensor, state: State, features: torch.Tensor):
-        """Log-probabilities (B, size) of the word after `token` (B,), attention (B, n), and the new state."""
+    def advance(self, word_gates: torch.Tensor, state: State, features: torch.Tensor) -> tuple[torch.Tensor, State]:
+        """Attention (B, n) that the exemplars of features (B, n, F) get, and the state after one more word.
+
+        word_gates: (B, 4H), see the method of that name. `output` of the new h gives log p of the words that follow.
+        """
         attention = self.attend(state.h, state.keys)  # (B, n)
-        gates = self.read(state.h, look(attention, features))  # (B, 4H)
-        h, c = update_cell(gates + self.hear(token), state.c)
-        return self.output(h), attention, State(h, c, state.keys)
+        gates = self.context_gates(state.h, mean_features(attention, features))  # (B, 4H)
+        h, c = update_cell(gates + word_gates, state.c)
+        return attention, State(h, c, state.keys)
 
     def force(self, features: torch.Tensor, inputs: torch.Tensor, row: torch.Tensor | None = None):
         """Log-probabilities (B, T, size) and attentions (B, T, n) when the words `inputs` (B, T) are given.
@@ -161,30 +167,28 @@ class Decoder(nn.Module):
         state = self.begin(features)
         if row is not None:
             features, state = features[row], State(state.h[row], state.c[row], state.keys[row])
-        h, c, keys = state.h, state.c, state.keys
-        heard = self.hear(inputs)  # (B, T, 4H)
+        gates = self.word_gates(inputs)  # (B, T, 4H)
         hidden, attentions = [], []
         for t in range(inputs.shape[1]):
-            attentions.append(self.attend(h, keys))
-            gates = self.read(h, look(attentions[-1], features))
-            h, c = update_cell(gates + heard[:, t], c)
-            hidden.append(h)
+            attention, state = self.advance(gates[:, t], state, features)
+            attentions.append(attention)
+            hidden.append(state.h)
         return self.output(torch.stack(hidden, dim=1)), torch.stack(attentions, dim=1)
 
-    def read(self, h: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """What the state h (B, H) and the exemplars looked at, context (B, F), add to the LSTM's gates (B, 4H)."""
-        seen = self.feature_gate(h) * context  # (B, F)
+    def context_gates(self, h: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """What the state h (B, H) and the context (B, F), see mean_features, add to the LSTM's gates (B, 4H)."""
+        gated = self.feature_gate(h) * context  # (B, F)
         weight = self.lstm.weight_ih[:, self.embedding.embedding_dim :]  # (4H, F)
-        return F.linear(seen, weight) + F.linear(h, self.lstm.weight_hh, self.lstm.bias_hh)
+        return F.linear(gated, weight) + F.linear(h, self.lstm.weight_hh, self.lstm.bias_hh)
 
-    def hear(self, token: torch.Tensor) -> torch.Tensor:
+    def word_gates(self, word: torch.Tensor) -> torch.Tensor:
         """What words (...) add to the LSTM's gates (..., 4H)."""
         weight = self.lstm.weight_ih[:, : self.embedding.embedding_dim]  # (4H, E)
-        return F.linear(self.embedding(token), weight, self.lstm.bias_ih)
+        return F.linear(self.embedding(word), weight, self.lstm.bias_ih)
 
 
-def look(attention: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """The exemplars' features (B, n, F) averaged with the weights `attention` (B, n): the context (B, F)."""
+def mean_features(attention: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """The context (B, F): features (B, n, F) of the exemplars, averaged with the weights `attention` (B, n)."""
     return torch.bmm(attention[:, None], features)[:, 0]
 
 
@@ -206,7 +210,7 @@ class Captioner:
 
 
 @dataclass(frozen=True)
-class Model:
+class WordModel:
     """What gives each word its value: log p(w|E), and with a language model less temperature * log p(w)."""
 
     vocabulary: Vocabulary
@@ -216,23 +220,27 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What the rows of a chunk show: features (B, n, F) and their keys (B, n, A)."""
+class Memory:
+    """What the rows of a chunk are described from: features (B, n, F) of their exemplars and the keys (B, n, A)."""
 
     features: torch.Tensor
     keys: torch.Tensor
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Live beams: the row (L,) of each, ascending, and their states (L, ...): h, c, and the language model's h, c."""
+class Beams:
+    """Live beams: the row (L,) of each, ascending, and their states (L, ...): h, c, and the language model's h, c.
+
+    width: most beams of a row.
+    """
 
     row: torch.Tensor
     state: tuple[torch.Tensor, ...]
+    width: int
 
 
-def begin(model: Model, features: torch.Tensor) -> tuple[Scene, Cells]:
-    """The scene of features (B, n, F), and one cell a row that has heard nothing yet."""
+def start_beams(model: WordModel, features: torch.Tensor, width: int) -> tuple[Memory, Beams]:
+    """The memory of features (B, n, F), and one beam a row, without a word yet; later a row has up to `width`."""
 
     def start(features):
         state = model.decoder.begin(features)
@@ -240,24 +248,25 @@ def begin(model: Model, features: torch.Tensor) -> tuple[Scene, Cells]:
 
     h, c, keys = in_blocks(start, features, size=ROWS)
     prior = () if model.language is None else model.language.begin(len(features))
-    return Scene(features, keys), Cells(torch.arange(len(features), device=features.device), (h, c, *prior))
+    row = torch.arange(len(features), device=features.device)
+    return Memory(features, keys), Beams(row, (h, c, *prior), width)
 
 
-def advance(model: Model, scene: Scene, cells: Cells, origin, word, width: int, pick: Callable):
-    """Let beams that stand at the cells `origin` (L,), ascending by row, go on with `word` (L,).
+def extend_beams(model: WordModel, memory: Memory, beams: Beams, origin, word, pick: Callable):
+    """Let copies of the beams `origin` (L,), ascending by row, go on with `word` (L,).
 
-    width: most beams of a row. pick(values (L, size)) gives a tuple of what is wanted of the next words'
-    values. Returns the new cells, the attention (L, n) that was paid, and what was picked.
+    pick(values (L, size)) gives a tuple of what is wanted of the next words' values. Returns the new beams, the
+    attention (L, n) of each, and what was picked.
     """
     decoder, language = model.decoder, model.language
     used, place = torch.unique(origin, return_inverse=True)
-    row, h = cells.row[used], cells.state[0][used]
-    attention = in_blocks(lambda h, row: decoder.attend(h, scene.keys[row]), h, row)  # (U, n)
-    gates = in_blocks(decoder.read, h, _look_by_row(attention, row, scene, width))  # (U, 4H)
+    row, h = beams.row[used], beams.state[0][used]
+    attention = in_blocks(lambda h, row: decoder.attend(h, memory.keys[row]), h, row)  # (U, n)
+    gates = in_blocks(decoder.context_gates, h, _mean_by_row(attention, row, memory, beams.width))  # (U, 4H)
 
     def take(place, origin, word):
-        c, *prior = (part[origin] for part in cells.state[1:])
-        h, c = update_cell(gates[place] + decoder.hear(word), c)
+        c, *prior = (part[origin] for part in beams.state[1:])
+        h, c = update_cell(gates[place] + decoder.word_gates(word), c)
         values = decoder.output(h)  # (L, size)
         if language is None:
             return h, c, *pick(values)
@@ -265,8 +274,8 @@ def advance(model: Model, scene: Scene, cells: Cells, origin, word, width: int, 
         return h, c, *prior, *pick(values - model.temperature * log_prior)
 
     found = in_blocks(take, place, origin, word)
-    parts = len(cells.state)
-    return Cells(cells.row[origin], found[:parts]), attention[place], found[parts:]
+    parts = len(beams.state)
+    return Beams(beams.row[origin], found[:parts], beams.width), attention[place], found[parts:]
 
 
 def _fill(rows: torch.Tensor, size: int) -> torch.Tensor:
@@ -275,8 +284,8 @@ def _fill(rows: torch.Tensor, size: int) -> torch.Tensor:
     return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, size - len(rows)))
 
 
-def _walk(model: LanguageModel, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Sum of the log-probabilities that count, (B,); sequences with the same beginning walk together."""
+def _sum_log_probabilities(model: LanguageModel, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Sum of the log-probabilities that count, (B,); sequences with the same beginning are computed once."""
     total = model.embedding.weight.new_zeros(len(ids))
     node = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)  # where each sequence is
     h, c = model.begin(1)
@@ -293,9 +302,9 @@ def _walk(model: LanguageModel, ids: torch.Tensor, counts: torch.Tensor) -> torc
     return total
 
 
-def _look_by_row(attention: torch.Tensor, row: torch.Tensor, scene: Scene, width: int) -> torch.Tensor:
-    """Contexts (U, F) of states, ascending by row; a row's features are read once for all its states."""
+def _mean_by_row(attention: torch.Tensor, row: torch.Tensor, memory: Memory, width: int) -> torch.Tensor:
+    """Contexts (U, F) of states, ascending by row, at most `width` a row; a row's features are read once for all."""
     rank = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)  # among its row's states
-    weights = attention.new_zeros(len(scene.features), width, attention.shape[1])
+    weights = attention.new_zeros(len(memory.features), width, attention.shape[1])
     weights[row, rank] = attention
-    return in_blocks(torch.bmm, weights, scene.features, size=ROWS)[row, rank]
+    return in_blocks(torch.bmm, weights, memory.features, size=ROWS)[row, rank]

@@ -65,13 +65,6 @@ def load_published(path) -> Captioner:
     return Captioner(vocabulary, decoder.eval(), language, encoder, settings, backbone or None)
 
 
-def load_published_language(path) -> tuple[Vocabulary, LanguageModel]:
-    """A language model that was published alone, and its vocabulary; raises InputError as load_published."""
-    path = Path(path)
-    properties, _, state = _read_checkpoint(path)
-    return _build_language(path, properties, state)
-
-
 def save_captioner(captioner: Captioner, weights_path, card_path, **facts) -> None:
     """Write the weights (safetensors) and the card (JSON) of a captioner.
 

@@ -1,4 +1,4 @@
-"""Describing: the best captions that a decoder and a language model find for rows of features.
+"""Describing units: the best captions that a decoder and a language model find for the features of their exemplars.
 
 Strategies as in the published MILAN (Hernandez et al., ICLR 2022); `rerank` is the paper's. Many rows
 and all their beams are computed together.
@@ -6,7 +6,7 @@ and all their beams are computed together.
 In the default mode a row's result does not depend on the rows beside it, and nothing counts after a
 caption's first stop. `published=True` does as the published code: greedy, sampled and forced decoding
 run on after the stop and count it all; the array of beams ends where the slowest row of the call ends;
-and the language model counts the entry after the stop where the array has one (section 5).
+and the language model counts the entry after the stop where the array has one.
 
 Shapes: B rows, n exemplars, F features, P beams, T words, L live beams.
 """
@@ -19,10 +19,19 @@ import pandas as pd
 import torch
 
 from nemesis.errors import InputError
-from nemesis.milan.captioner import Captioner, Cells, Decoder, Model, Scene, advance, begin, sequence_log_probability
+from nemesis.milan.captioner import (
+    Beams,
+    Captioner,
+    Decoder,
+    Memory,
+    WordModel,
+    extend_beams,
+    sequence_log_probability,
+    start_beams,
+)
 from nemesis.milan.encoder import Encoder
 from nemesis.milan.exemplars import Exemplars
-from nemesis.milan.text import index_texts, read_caption
+from nemesis.milan.text import read_caption
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 
@@ -50,54 +59,56 @@ class Decoded:
     attentions: torch.Tensor | None = None
 
 
-@torch.inference_mode()
-def decode(
-    captioner: Captioner,
-    features: torch.Tensor,
-    *,
-    strategy: str | torch.Tensor | None = None,
-    beam: int | None = None,
-    temperature: float | None = None,
-    mi: bool | None = None,
-    length: int | None = None,
-    published: bool = False,
-    generator: torch.Generator | None = None,
-) -> Decoded:
-    """Describe rows of features (B, n, F).
+@dataclass(frozen=True)
+class Search:
+    """How captions are searched; what is None comes from the captioner's settings.
 
     strategy: greedy | sample | beam | rerank, or word numbers (B, T) that are forced upon the decoder.
+    beam: beams of a row. length: most words. temperature: weight of the language model's log p(w).
     mi: subtract temperature * log p(w) from every word's value; by default whenever there is a language
-    model, except for rerank, which subtracts that of the whole caption at the end. generator: draws the
-    samples. What is None comes from the captioner's settings. Modules are run in evaluation mode.
+    model, except for rerank, which subtracts that of the whole caption at the end.
+    published: as the published code, see the module's head.
+    """
 
+    strategy: str | torch.Tensor | None = None
+    beam: int | None = None
+    temperature: float | None = None
+    mi: bool | None = None
+    length: int | None = None
+    published: bool = False
+
+
+AS_SET = Search()  # by the captioner
+
+
+@torch.inference_mode()
+def decode(
+    captioner: Captioner, features: torch.Tensor, search: Search = AS_SET, generator: torch.Generator | None = None
+) -> Decoded:
+    """Captions of rows of features (B, n, F).
+
+    generator: draws the samples. Modules are run in evaluation mode.
     Raises InputError when the captioner cannot do what is asked or the features are not its encoder's.
     """
-    asked = {"strategy": strategy, "beam": beam, "temperature": temperature, "length": length}
+    asked = {name: getattr(search, name) for name in ("strategy", "beam", "temperature", "length")}
     chosen = captioner.settings | {name: value for name, value in asked.items() if value is not None}
-    mi = _check(captioner, chosen, mi)
-    model = _make_model(captioner, chosen["temperature"], mi)
+    mi = _check(captioner, chosen, search.mi)
+    language = captioner.language if mi else None
+    model = WordModel(captioner.vocabulary, captioner.decoder, language, float(chosen["temperature"]))
     features = _check_features(features, model.decoder)
     with _evaluation(captioner):
         if chosen["strategy"] in ("beam", "rerank"):
-            return _decode_beams(model, captioner.language, features, chosen, published)
-        return _decode_words(model, features, chosen, published, generator)
+            return _decode_beams(model, captioner.language, features, chosen, search.published)
+        return _decode_words(model, features, chosen, search.published, generator)
 
 
-@torch.inference_mode()
-def score_captions(captioner: Captioner, captions, features: torch.Tensor, mi=None, temperature=None) -> torch.Tensor:
-    """Value of each caption for its row of features (B, n, F) or (1, n, F): words and stop summed, (B,)."""
-    ids = torch.tensor(index_texts(captioner.vocabulary, captions, start=False))
-    features = features.expand(len(ids), -1, -1)
-    return decode(captioner, features, strategy=ids, mi=mi, temperature=temperature).scores
+def search_beams(model: WordModel, memory: Memory, beams: Beams, length: int):
+    """The best captions that a beam search finds for a chunk of rows: tokens (B, P, T), scores (B, P).
 
-
-def search_beams(model: Model, scene: Scene, cells: Cells, beam: int, length: int):
-    """The `beam` best captions that a beam search finds for a chunk of rows: tokens (B, P, T), scores (B, P).
-
-    Every live beam proposes its best `beam` words, a finished one proposes stop at no cost, and the best
-    of all stay. No length normalisation; sorted by score, descending; stop fills the tokens up.
+    P is the beams' width. Every live beam proposes its best P words, a finished one proposes stop at no cost, and the
+    best of all stay. No length normalisation; sorted by score, descending; stop fills the tokens up.
     """
-    count, stop, device = len(scene.features), model.vocabulary.stop, scene.features.device
+    count, stop, device, beam = len(memory.features), model.vocabulary.stop, memory.features.device, beams.width
     tokens = torch.full((count, beam, length), stop, device=device)
     scores = torch.full((count, beam), -torch.inf, device=device)
     scores[:, 0] = 0  # at first a row has one beam, the start
@@ -108,8 +119,8 @@ def search_beams(model: Model, scene: Scene, cells: Cells, beam: int, length: in
         on = live.flatten().nonzero()[:, 0]  # (L,)
         if not len(on):
             break
-        beams = origin.flatten()[on], word.flatten()[on]
-        cells, _, (values, words) = advance(model, scene, cells, *beams, beam, lambda values: values.topk(beam))
+        chosen = origin.flatten()[on], word.flatten()[on]
+        beams, _, (values, words) = extend_beams(model, memory, beams, *chosen, lambda values: values.topk(beam))
         gains = torch.full((count * beam, beam), -torch.inf, device=device)
         gains[:, 0] = 0
         proposed = torch.full((count * beam, beam), stop, device=device)
@@ -126,12 +137,12 @@ def search_beams(model: Model, scene: Scene, cells: Cells, beam: int, length: in
     return tokens, scores
 
 
-def follow(model: Model, scene: Scene, cells: Cells, choose: Callable, length: int, published: bool):
+def choose_words(model: WordModel, memory: Memory, beams: Beams, choose: Callable, length: int, published: bool):
     """One caption a row of a chunk, word by word: tokens, scores, predictions, attentions as in Decoded.
 
     choose(values (L, size), rows (L,), t) gives the words (L,).
     """
-    features, stop = scene.features, model.vocabulary.stop
+    features, stop = memory.features, model.vocabulary.stop
     count, device = len(features), features.device
     tokens = torch.full((count, length), stop, device=device)
     scores = features.new_zeros(count)
@@ -142,7 +153,7 @@ def follow(model: Model, scene: Scene, cells: Cells, choose: Callable, length: i
     for t in range(length):
         if not len(rows):
             break
-        cells, attention, (values,) = advance(model, scene, cells, origin, word, 1, lambda values: (values,))
+        beams, attention, (values,) = extend_beams(model, memory, beams, origin, word, lambda values: (values,))
         word = choose(values, rows, t)
         tokens[rows, t], predictions[rows, t], attentions[rows, t] = word, values, attention
         scores[rows] += values.gather(1, word[:, None])[:, 0]
@@ -155,39 +166,37 @@ def describe(
     exemplars: Exemplars,
     captioner: Captioner,
     encoder: Encoder,
+    search: Search = AS_SET,
     batch: int | None = None,
-    published: bool = False,
     seed: int = 0,
-    **search,
 ) -> pd.DataFrame:
     """One row a row of `exemplars`: unit, its columns, description, score.
 
-    score: log p of the description, less the language model's part where the strategy has one (see
-    search.decode). batch: rows decoded together; a description depends on it only with `published`
-    (default: as published). seed: of the strategy `sample`. search: strategy, beam, temperature, mi of
-    `decode`, by default the captioner's own. Moves the captioner to the encoder's device.
+    score: log p of the description, less the language model's part where the strategy has one (see Search).
+    batch: rows decoded together; a description depends on it only with `search.published` (default: as
+    published). seed: of the strategy `sample`. Moves the captioner to the encoder's device.
     Raises InputError when the features are not those that the captioner was trained with.
     """
     for module in (captioner.decoder, captioner.language):
         if module is not None:
             module.to(encoder.device)
-    generator = torch.Generator().manual_seed(seed) if search.get("strategy") == "sample" else None
+    is_drawn = isinstance(search.strategy, str) and search.strategy == "sample"
+    generator = torch.Generator().manual_seed(seed) if is_drawn else None
     table = pd.DataFrame({"unit": exemplars.unit, **exemplars.columns})
     features = encoder.encode(exemplars.pictures, exemplars.picture, exemplars.masks)  # (R, k, F)
     captions, scores, progress = [], [], Progress("describe", len(features), "units")
-    for first, last in blocks(len(features), batch or (PUBLISHED_BATCH if published else BATCH)):
-        rows = torch.from_numpy(features[first:last]).to(encoder.device)
-        found = decode(captioner, rows, published=published, generator=generator, **search)
+    for first, last in blocks(len(features), batch or (PUBLISHED_BATCH if search.published else BATCH)):
+        found = decode(captioner, torch.from_numpy(features[first:last]).to(encoder.device), search, generator)
         captions += found.captions
         scores += found.scores.tolist()
         progress.add(last - first)
     return table.assign(description=pd.Series(captions, dtype=str), score=pd.Series(scores, dtype=float))
 
 
-def _decode_beams(model: Model, language, features: torch.Tensor, chosen: dict, published: bool) -> Decoded:
+def _decode_beams(model: WordModel, language, features: torch.Tensor, chosen: dict, published: bool) -> Decoded:
     beam, vocabulary = int(chosen["beam"]), model.vocabulary
-    scenes = (begin(model, part) for part in _chunks(features, beam))
-    found = [search_beams(model, *scene, beam, int(chosen["length"])) for scene in scenes]
+    starts = (start_beams(model, part, beam) for part in _chunks(features, beam))
+    found = [search_beams(model, *start, int(chosen["length"])) for start in starts]
     tokens, scores = (torch.cat(parts) for parts in zip(*found, strict=True))  # (B, P, T), (B, P)
     if published:
         tokens = tokens[..., : _longest(tokens, vocabulary.stop)]
@@ -210,21 +219,21 @@ def _decode_beams(model: Model, language, features: torch.Tensor, chosen: dict, 
     )
 
 
-def _decode_words(model: Model, features: torch.Tensor, chosen: dict, published: bool, generator) -> Decoded:
+def _decode_words(model: WordModel, features: torch.Tensor, chosen: dict, published: bool, generator) -> Decoded:
     strategy, length, first, parts = chosen["strategy"], int(chosen["length"]), 0, []
     if isinstance(strategy, torch.Tensor):
         strategy, length = strategy.to(features.device), strategy.shape[1]
     for part in _chunks(features, 1):
         choose = _make_choice(strategy, slice(first, first + len(part)), model, length, published, generator)
-        parts.append(follow(model, *begin(model, part), choose, length, published))
+        parts.append(choose_words(model, *start_beams(model, part, 1), choose, length, published))
         first += len(part)
     tokens, scores, predictions, attentions = (torch.cat(found) for found in zip(*parts, strict=True))
     captions = [read_caption(model.vocabulary, ids) for ids in tokens.tolist()]
     return Decoded(tokens, scores, captions, predictions=predictions, attentions=attentions)
 
 
-def _make_choice(strategy, span: slice, model: Model, length: int, published: bool, generator) -> Callable:
-    """How `follow` chooses the words of the rows `span`."""
+def _make_choice(strategy, span: slice, model: WordModel, length: int, published: bool, generator) -> Callable:
+    """How `choose_words` chooses those of the rows `span`."""
     if isinstance(strategy, torch.Tensor):
         return lambda values, rows, t: strategy[span][rows, t]
     if strategy == "greedy":
@@ -248,10 +257,6 @@ def _longest(tokens: torch.Tensor, stop: int) -> int:
     """Width at which every beam of tokens (B, P, T) has ended, its stop included."""
     words = (tokens != stop).any(dim=0).any(dim=0).sum().item()
     return min(tokens.shape[-1], int(words) + 1)
-
-
-def _make_model(captioner: Captioner, temperature: float, mi: bool) -> Model:
-    return Model(captioner.vocabulary, captioner.decoder, captioner.language if mi else None, float(temperature))
 
 
 def _check(captioner: Captioner, chosen: dict, mi: bool | None) -> bool:

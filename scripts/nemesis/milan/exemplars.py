@@ -78,6 +78,20 @@ class Exemplars:
 
 
 @dataclass(frozen=True)
+class ExemplarSettings:
+    """How exemplars are taken, of every unit alike.
+
+    k: exemplars a unit. quantile: of all the unit's activations, the level of its masks. size: S in px.
+    normalisation: truncate the pictures' bytes as the published code does, see to_bytes.
+    """
+
+    k: int
+    quantile: float
+    size: int
+    normalisation: Normalisation | None = None
+
+
+@dataclass(frozen=True)
 class Changed:
     """Unit `unit` on a probe whose images `images` (P,) now give the maps `maps` (P, h, w) and look like
     `load(numbers)`, which is asked for some of them only."""
@@ -92,37 +106,28 @@ def collect_exemplars(
     maps,
     images: Load,
     units,
-    k: int,
-    quantile: float,
-    size: int,
-    *,
+    settings: ExemplarSettings,
     weights: np.ndarray | None = None,
     columns: Mapping | None = None,
-    normalisation: Normalisation | None = None,
 ) -> Exemplars:
     """Exemplars of `units` (numbers) on one probe, a row a unit in the given order.
 
     maps: a map source (see dissection.thresholds). images: loads the probe's pictures, clean or corrupted.
-    k: exemplars a unit; quantile: of all the unit's activations, the level of its masks; size: S in px.
-    weights: (N,) how often each image counts, see find_peaks. columns: name -> value or (R,) values.
-    normalisation: truncate the pictures' bytes as the published code does, see to_bytes.
+    weights: (N,), each image is counted so many times, see find_peaks. columns: name -> value or (R,) values.
     Raises InputError when k is larger than the probe.
     """
     units = np.asarray(units, np.int64)
+    k, quantile = settings.k, settings.quantile
     found = join_peaks([find_peaks(values, k, quantile, weights) for _, values in read_groups(maps, units)], k)
-    return _lay_out(units, columns, found, [images], np.zeros(found.ids.shape, np.int64), size, normalisation)
+    return _lay_out(units, columns, found, [images], np.zeros(found.ids.shape, np.int64), settings)
 
 
 def change_exemplars(
     maps,
     changes: Sequence[Changed],
     images: Load,
-    k: int,
-    quantile: float,
-    size: int,
-    *,
+    settings: ExemplarSettings,
     columns: Mapping | None = None,
-    normalisation: Normalisation | None = None,
 ) -> Exemplars:
     """Exemplars of units each of which has a corrupted probe of its own, a row a change.
 
@@ -137,8 +142,8 @@ def change_exemplars(
             if change.unit in base:
                 changed = base[change.unit].copy()
                 changed[change.images] = change.maps
-                found[row] = find_peaks(changed[None], k, quantile)
-    peaks = join_peaks(found, k)
+                found[row] = find_peaks(changed[None], settings.k, settings.quantile)
+    peaks = join_peaks(found, settings.k)
     loads, number_of = [images], {}
     source = np.zeros(peaks.ids.shape, np.int64)
     for row, change in enumerate(changes):
@@ -147,7 +152,7 @@ def change_exemplars(
             loads.append(change.load)
         source[row, np.isin(peaks.ids[row], change.images)] = number_of[id(change.load)]
     unit = np.array([change.unit for change in changes], np.int64)
-    return _lay_out(unit, columns, peaks, loads, source, size, normalisation)
+    return _lay_out(unit, columns, peaks, loads, source, settings)
 
 
 def join_exemplars(parts: Sequence[Exemplars]) -> Exemplars:
@@ -251,8 +256,9 @@ def draw_units(setting, known: np.ndarray, key: str, seed: int, layer: str) -> n
     return np.sort(rng.permutation(known)[:setting])
 
 
-def _lay_out(units, columns, peaks: Peaks, loads, source: np.ndarray, size: int, normalisation) -> Exemplars:
+def _lay_out(units, columns, peaks: Peaks, loads, source: np.ndarray, settings: ExemplarSettings) -> Exemplars:
     """Exemplars of peaks whose pictures come from loads[source]; each different (source, image) is a picture."""
+    size = settings.size
     shape = (*peaks.ids.shape, 1, size, size)
     code = source * (int(peaks.ids.max(initial=0)) + 1) + peaks.ids
     _, first, picture = np.unique(code, return_index=True, return_inverse=True)
@@ -262,7 +268,7 @@ def _lay_out(units, columns, peaks: Peaks, loads, source: np.ndarray, size: int,
         found = np.empty((len(rows), 3, size, size), np.uint8)
         for index in np.unique(load_of[rows]):
             mine = load_of[rows] == index
-            found[mine] = _show(loads[index](number[rows[mine]]), size, normalisation)
+            found[mine] = _convert(loads[index](number[rows[mine]]), settings)
         return found
 
     def make_masks(rows: np.ndarray) -> np.ndarray:
@@ -281,13 +287,13 @@ def _lay_out(units, columns, peaks: Peaks, loads, source: np.ndarray, size: int,
     )
 
 
-def _show(pictures: np.ndarray, size: int, normalisation: Normalisation | None) -> np.ndarray:
+def _convert(pictures: np.ndarray, settings: ExemplarSettings) -> np.ndarray:
     """Loaded pictures as uint8 (n, 3, S, S)."""
     pictures = as_bytes(pictures)
-    if normalisation is not None:
-        mean, std = (np.array(values, np.float32)[:, None, None] for values in normalisation)
-        pictures = to_bytes((pictures / np.float32(255) - mean) / std, *normalisation)
-    return resize_pictures(pictures, size)
+    if settings.normalisation is not None:
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in settings.normalisation)
+        pictures = to_bytes((pictures / np.float32(255) - mean) / std, *settings.normalisation)
+    return resize_pictures(pictures, settings.size)
 
 
 def _join_arrays(parts: Sequence[LazyArray]) -> LazyArray:

@@ -1,4 +1,4 @@
-"""Training a captioner: one optimiser step, early stopping, and the loops of language model and decoder.
+"""Fitting language model and decoder: losses, one optimiser step, early stopping, the loops over epochs.
 
 As the published MILAN trains them (Hernandez et al., ICLR 2022). Two things are right by default
 and as published with `published=True`: the weights of the best epoch are kept (the published code ends
@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
-from nemesis.milan.describe import decode
+from nemesis.milan.describe import Search, decode
 from nemesis.milan.text import Vocabulary, index_texts, tokenize
 
 STREAM = 0x74726169
+GREEDY = Search(strategy="greedy", mi=False)
 Judge = Callable[[list[str], list[list[str]]], float]  # how good are candidates, given the references of each?
 
 
@@ -52,6 +53,63 @@ class Recipe:
 
 DECODER_RECIPE = Recipe()
 LANGUAGE_RECIPE = Recipe(batch=128)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What holds for a whole training, of the language model and of the decoder.
+
+    seed: order and dropout come from it. published: the last epoch's weights stay, and the regulariser counts padding.
+    progress: called after every epoch with (name of the module, epoch, mean loss, value on validation).
+    device: where the modules are.
+    """
+
+    seed: int = 0
+    published: bool = False
+    progress: Callable | None = None
+    device: str | torch.device = "cpu"
+
+
+RUN = TrainingRun()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a module is trained for, over N samples.
+
+    lengths: (N,) words of each. loss_of: the loss of samples by number. validate: an epoch's value on other units,
+    called in evaluation mode; whether a higher one is better.
+    """
+
+    lengths: torch.Tensor
+    loss_of: Callable[[torch.Tensor], torch.Tensor]
+    validate: Callable[[], float]
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class CaptionedUnits:
+    """Features (U, n, F) of units, and the texts of each."""
+
+    features: torch.Tensor
+    texts: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Units whose greedy captions `judge` compares with their texts after each epoch; a higher value is better."""
+
+    units: CaptionedUnits
+    judge: Judge
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions `targets` (B, T), words, stop and padding; caption b belongs to features[row[b]] (U, n, F)."""
+
+    features: torch.Tensor
+    row: torch.Tensor
+    targets: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -101,43 +159,30 @@ def draw_batches(lengths: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
     return [batches[place] for place in torch.randperm(len(batches)).tolist()]
 
 
-def fit(
-    module: nn.Module,
-    name: str,
-    lengths: torch.Tensor,
-    loss_of: Callable[[torch.Tensor], torch.Tensor],
-    validate: Callable[[], float],
-    stopper: Stopper,
-    recipe: Recipe,
-    seed: int,
-    progress: Callable | None = None,
-) -> None:
-    """Epochs over N samples until the stopper says so or the recipe ends.
-
-    lengths: (N,) words of each sample. loss_of: the loss of samples by number. validate: an epoch's value for
-    the stopper, called in evaluation mode. progress: called after every epoch with (name, epoch, mean loss,
-    that value). Order and dropout come from `seed` and `name`.
-    """
-    number = int(np.random.SeedSequence([seed, STREAM, zlib.crc32(name.encode())]).generate_state(1)[0])
+def fit(module: nn.Module, name: str, objective: Objective, recipe: Recipe, run: TrainingRun = RUN) -> History:
+    """Epochs of optimiser steps until the stopper says so or the recipe ends; order and dropout by seed and name."""
+    number = int(np.random.SeedSequence([run.seed, STREAM, zlib.crc32(name.encode())]).generate_state(1)[0])
     optimizer = torch.optim.AdamW(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    stopper = Stopper(module, recipe.patience, objective.higher_is_better, recipe.earliest)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)  # order and dropout
         for epoch in range(1, recipe.epochs + 1):
             module.train()
-            batches, total = draw_batches(lengths, recipe), 0.0
+            batches, total = draw_batches(objective.lengths, recipe), 0.0
             for place, rows in enumerate(batches):
                 _set_rate(optimizer, recipe, (epoch - 1 + place / len(batches)) / recipe.epochs)
-                loss = loss_of(rows)
+                loss = objective.loss_of(rows)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                total += loss.item() * len(rows) / len(lengths)
+                total += loss.item() * len(rows) / len(objective.lengths)
             module.eval()
-            value = validate()
-            if progress is not None:
-                progress(name, epoch, total, value)
+            value = objective.validate()
+            if run.progress is not None:
+                run.progress(name, epoch, total, value)
             if stopper.update(value):
                 break
+    return stopper.finish(restore=not run.published)
 
 
 @dataclass(frozen=True)
@@ -152,20 +197,16 @@ class Loss:
 
 
 def decoder_loss(
-    decoder: Decoder,
-    features: torch.Tensor,
-    row: torch.Tensor,
-    targets: torch.Tensor,
-    vocabulary: Vocabulary,
-    weight: float = 1.0,
-    published: bool = False,
+    decoder: Decoder, captions: Captions, vocabulary: Vocabulary, weight: float = 1.0, published: bool = False
 ) -> Loss:
-    """Loss of captions `targets` (B, T), words, stop and padding; caption b belongs to features[row[b]] (U, n, F)."""
+    """Loss of captions; `weight` is the regulariser's. published: see the module's head."""
+    targets = captions.targets
     starts = torch.full_like(targets[:, :1], vocabulary.start)
-    predictions, attentions = decoder.force(features, torch.cat([starts, targets[:, :-1]], dim=1), row)
+    inputs = torch.cat([starts, targets[:, :-1]], dim=1)
+    predictions, attentions = decoder.force(captions.features, inputs, captions.row)
     nll = mean_nll(predictions, targets, vocabulary.pad)
-    looked = attentions if published else attentions * (targets != vocabulary.pad)[..., None]
-    regulariser = (1 - looked.sum(dim=1)).square().mean()  # of (B, n)
+    counted = attentions if published else attentions * (targets != vocabulary.pad)[..., None]
+    regulariser = (1 - counted.sum(dim=1)).square().mean()  # of (B, n)
     return Loss(nll + weight * regulariser, nll, regulariser, predictions, attentions)
 
 
@@ -185,14 +226,9 @@ def train_language(
     texts: Sequence[str],
     validation: Sequence[str],
     recipe: Recipe = LANGUAGE_RECIPE,
-    seed: int = 0,
-    published: bool = False,
-    progress: Callable | None = None,
+    run: TrainingRun = RUN,
 ) -> History:
-    """Train on `texts`; stop early on the loss of the texts `validation` (without any: never).
-
-    progress: called after every epoch with ("language model", epoch, mean loss, validation loss).
-    """
+    """Train on `texts`; stop early on the loss of the texts `validation` (without any: never)."""
     device = model.embedding.weight.device
     inputs, targets = _index_language(vocabulary, texts)
     held = [ids.to(device) for ids in _index_language(vocabulary, validation)] if validation else None
@@ -205,56 +241,39 @@ def train_language(
     def validate() -> float:
         return float(language_loss(model, *held, vocabulary.pad)) if held else -math.inf
 
-    stopper = Stopper(model, recipe.patience, higher_is_better=False, earliest=recipe.earliest)
-    fit(
-        model,
-        "language model",
-        (targets != vocabulary.pad).sum(dim=1),
-        loss_of,
-        validate,
-        stopper,
-        recipe,
-        seed,
-        progress,
-    )
-    return stopper.finish(restore=not published)
+    objective = Objective((targets != vocabulary.pad).sum(dim=1), loss_of, validate, higher_is_better=False)
+    return fit(model, "language model", objective, recipe, run)
 
 
 def train_decoder(
     decoder: Decoder,
     vocabulary: Vocabulary,
-    features: torch.Tensor,
-    texts: Sequence[Sequence[str]],
-    validation: tuple[torch.Tensor, Sequence[Sequence[str]]],
-    judge: Judge,
+    units: CaptionedUnits,
+    validation: Validation,
     recipe: Recipe = DECODER_RECIPE,
-    seed: int = 0,
-    published: bool = False,
-    progress: Callable | None = None,
+    run: TrainingRun = RUN,
 ) -> History:
-    """Train on units with features (U, n, F), each with its texts; stop early on captions of validation units.
+    """Train on units, each of whose texts is a sample; stop early on captions of validation units.
 
-    Each text is a sample. validation: features and texts of those units; `judge` compares greedy captions
-    with them, higher is better: BLEU as published, or measure_overlap. progress: called after every epoch
-    with ("decoder", epoch, mean loss, that value).
+    Their judge is BLEU as published, or measure_overlap.
     """
+    features, texts = units.features, units.texts
     row = torch.tensor([unit for unit, found in enumerate(texts) for _ in found])
     targets = torch.tensor(index_texts(vocabulary, [text for found in texts for text in found], start=False))
     captioner = Captioner(vocabulary, decoder, None, {})
 
     def loss_of(rows):
-        units, place = row[rows].unique(return_inverse=True)
+        used, place = row[rows].unique(return_inverse=True)
         (cropped,) = _crop(vocabulary.pad, targets[rows])
-        place, cropped = place.to(features.device), cropped.to(features.device)
-        return decoder_loss(decoder, features[units], place, cropped, vocabulary, recipe.regulariser, published).total
+        captions = Captions(features[used], place.to(features.device), cropped.to(features.device))
+        return decoder_loss(decoder, captions, vocabulary, recipe.regulariser, run.published).total
 
     def validate() -> float:
-        captions = decode(captioner, validation[0], strategy="greedy", mi=False).captions
-        return judge(captions, [list(found) for found in validation[1]])
+        captions = decode(captioner, validation.units.features, GREEDY).captions
+        return validation.judge(captions, [list(found) for found in validation.units.texts])
 
-    stopper = Stopper(decoder, recipe.patience, higher_is_better=True, earliest=recipe.earliest)
-    fit(decoder, "decoder", (targets != vocabulary.pad).sum(dim=1), loss_of, validate, stopper, recipe, seed, progress)
-    return stopper.finish(restore=not published)
+    objective = Objective((targets != vocabulary.pad).sum(dim=1), loss_of, validate, higher_is_better=True)
+    return fit(decoder, "decoder", objective, recipe, run)
 
 
 def measure_overlap(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:

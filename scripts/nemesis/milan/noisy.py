@@ -3,23 +3,22 @@
 import numpy as np
 
 from nemesis.corruption.mixed import NoisyMaps
-from nemesis.milan.exemplars import Exemplars, Load, as_bytes, collect_exemplars, join_exemplars
+from nemesis.milan.exemplars import Exemplars, ExemplarSettings, Load, as_bytes, collect_exemplars, join_exemplars
 from nemesis.perturb.noise import StoredNoise, choose_images
 from nemesis.probes.probe import Probe
 
 
-def collect_noisy_exemplars(noisy: NoisyMaps, probe: Probe, noise: StoredNoise, units, *options, **more) -> Exemplars:
-    """A row a (fraction, seed, unit), in this order; columns `fraction` and `seed`, the name of a draw.
-
-    options: k, quantile, size and more of collect_exemplars.
-    """
+def collect_noisy_exemplars(
+    noisy: NoisyMaps, probe: Probe, noise: StoredNoise, units, settings: ExemplarSettings
+) -> Exemplars:
+    """A row a (fraction, seed, unit), in this order; columns `fraction` and `seed`, the name of a draw."""
     parts = []
     for fraction in sorted(noisy.fractions):
         for draw in sorted(noisy.draws):
             name, seed = draw
             images = load_noisy(probe, noise, choose_images(probe.count, fraction, seed), seed)
             columns = {"fraction": float(fraction), "seed": name}
-            parts.append(collect_exemplars(noisy.mix(fraction, draw), images, units, *options, columns=columns, **more))
+            parts.append(collect_exemplars(noisy.mix(fraction, draw), images, units, settings, columns=columns))
     return join_exemplars(parts)
 
 

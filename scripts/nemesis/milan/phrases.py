@@ -1,6 +1,6 @@
 """What several regions have in common, in words: their own descriptions, less what only few of them share.
 
-A word that too few members share is dropped (an adjective, a clause) or gives way to a wider one ("a
+A word that too few members share is dropped (an adjective, a clause) or gives way to a hypernym ("a
 dog on the grass" -> "an animal on the grass"). So "the black wheels of a white car" becomes "the black
 wheels of a vehicle" in a set of wheels of cars and buses.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WIDER: dict[str, tuple[str, ...]] = {
+HYPERNYMS: dict[str, tuple[str, ...]] = {
     "animal": (
         *("dog", "cat", "horse", "zebra", "cow", "sheep", "elephant", "giraffe"),
         *("bird", "duck", "fish", "turtle", "jellyfish", "starfish"),
@@ -32,23 +32,23 @@ WIDER: dict[str, tuple[str, ...]] = {
     "spotted": ("dotted", "sprinkled", "starry", "bubbly"),
     "veined": ("cracked", "cobwebbed", "marbled"),
 }
-"""Wider word: the names it covers. Names that no probe shows do no harm."""
+"""Hypernym: the names it covers. Names that no probe shows do no harm."""
 WITHOUT_ARTICLE = frozenset({"furniture", "ground"})
-_WIDER_OF = {
-    name: tuple(word for word, names in WIDER.items() if name in names)
-    for covered in WIDER.values()
+_HYPERNYMS_OF = {
+    name: tuple(word for word, names in HYPERNYMS.items() if name in names)
+    for covered in HYPERNYMS.values()
     for name in covered
 }
 PREPOSITIONS = frozenset({"with", "in", "on", "of", "at", "by", "under", "over", "near", "behind", "above", "below"})
 ARTICLES = frozenset({"a", "an", "the"})
 NEUTRAL = frozenset({"pattern", "texture", "surface"})  # say nothing by themselves
-NEED_ADJECTIVE, NEED_NOUN, NEED_WIDER = 0.5, 0.45, 0.6  # share of the set for which a word must hold
+NEED_ADJECTIVE, NEED_NOUN, NEED_HYPERNYM = 0.5, 0.45, 0.6  # share of the set for which a word must hold
 MORE_WORDS = 2.0  # how much likelier a description is for each word that says something
 
 
-def find_wider(name: str) -> tuple[str, ...]:
-    """The wider words that cover a concept's name, none for most parts and materials."""
-    return _WIDER_OF.get(name, ())
+def find_hypernyms(name: str) -> tuple[str, ...]:
+    """The hypernyms of a concept's name, none for most parts and materials."""
+    return _HYPERNYMS_OF.get(name, ())
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,13 @@ class Member:
 
 
 def make_member(text: str, own: Iterable[str], around: Iterable[str], lexicon: Lexicon) -> Member:
-    """A region described by `text`; the text's words and all wider words are added to what holds."""
+    """A region described by `text`; the text's words and all hypernyms are added to what holds."""
     words = tuple(lexicon.split(text))
-    return Member(words, _widen({*own}, _split_clauses(words)[0], lexicon), _widen({*own, *around}, words, lexicon))
+    return Member(
+        words,
+        _add_hypernyms({*own}, _split_clauses(words)[0], lexicon),
+        _add_hypernyms({*own, *around}, words, lexicon),
+    )
 
 
 def describe_together(members: Sequence[Member], lexicon: Lexicon, rng, count: int = 3) -> tuple[str, ...]:
@@ -137,10 +141,10 @@ def generalise(
     return " ".join(_set_articles(kept)).replace("_", " ")
 
 
-def _widen(words: set[str], more: Sequence[str], lexicon: Lexicon) -> frozenset[str]:
-    """All words, with the concepts behind them and the wider words of these."""
+def _add_hypernyms(words: set[str], more: Sequence[str], lexicon: Lexicon) -> frozenset[str]:
+    """All words, with the concepts behind them and the hypernyms of these."""
     together = words | {lexicon.base(word) for word in more} | set(more)
-    return frozenset(together | {wide for word in together for wide in find_wider(word.replace("_", " "))})
+    return frozenset(together | {above for word in together for above in find_hypernyms(word.replace("_", " "))})
 
 
 def _split_clauses(words: Sequence[str]) -> list[list[str]]:
@@ -194,21 +198,21 @@ def _trim_noun(words: list[str], shares: Mapping[str, float], lexicon: Lexicon, 
 def _trim_adjective(word: str, shares: Mapping[str, float], lexicon: Lexicon) -> str:
     if shares.get(word, 0) >= (NEED_ADJECTIVE if word in lexicon.adjectives else NEED_NOUN):
         return word
-    return _find_shared(word, shares)
+    return _find_shared_hypernym(word, shares)
 
 
 def _trim_last(word: str, shares: Mapping[str, float], lexicon: Lexicon) -> str:
     base = lexicon.base(word)
     if max(shares.get(word, 0), shares.get(base, 0)) >= NEED_NOUN:
         return word
-    wide = _find_shared(base, shares)
-    return f"{wide}s" if wide and word != base and wide not in WITHOUT_ARTICLE else wide
+    hypernym = _find_shared_hypernym(base, shares)
+    return f"{hypernym}s" if hypernym and word != base and hypernym not in WITHOUT_ARTICLE else hypernym
 
 
-def _find_shared(name: str, shares: Mapping[str, float]) -> str:
-    """The most shared wider word of a name, "" if none holds for enough."""
-    wide = max(find_wider(name.replace("_", " ")), key=lambda word: shares.get(word, 0), default="")
-    return wide if wide and shares.get(wide, 0) >= NEED_WIDER else ""
+def _find_shared_hypernym(name: str, shares: Mapping[str, float]) -> str:
+    """The most shared hypernym of a name, "" if none holds for enough."""
+    hypernym = max(find_hypernyms(name.replace("_", " ")), key=lambda word: shares.get(word, 0), default="")
+    return hypernym if hypernym and shares.get(hypernym, 0) >= NEED_HYPERNYM else ""
 
 
 def _set_articles(words: list[str]) -> list[str]:

@@ -6,19 +6,19 @@ import numpy as np
 
 from nemesis.corruption.shown import Corrupt, StoredAttack
 from nemesis.milan.attack import DESIGNED, RANDOM, DescribedLayer, cut_counts
-from nemesis.milan.exemplars import Changed, Exemplars, change_exemplars
+from nemesis.milan.exemplars import Changed, Exemplars, ExemplarSettings, change_exemplars
 from nemesis.perturb.poison import Poison
 from nemesis.stores import read
 
 
 def collect_poisoned_exemplars(
-    layer: DescribedLayer, attack: StoredAttack, row_maps, counts: list[int], *options, **more
+    layer: DescribedLayer, attack: StoredAttack, row_maps, counts: list[int], settings: ExemplarSettings
 ) -> Exemplars:
     """A row for every attacked unit and number of `counts`, then as many under bernoulli noise on the same images.
 
     A unit with fewer images than a number gets one row with all of them (attack.cut_counts). row_maps: the store
     that attack.write_row_maps made. Columns: count (images used), control (0 designed, 1 noise), target_unit
-    (-1 = none). options: k, quantile, size and more of exemplars.change_exemplars.
+    (-1 = none).
     """
     poison = attack.poison
     changes: list[Changed] = []
@@ -36,7 +36,7 @@ def collect_poisoned_exemplars(
                 for column, value in zip(columns, (count, control, task.target_unit), strict=True):
                     columns[column].append(value)
     numbers = {name: np.array(values, np.int32) for name, values in columns.items()}
-    return change_exemplars(layer.maps, changes, layer.probe.take_images, *options, columns=numbers, **more)
+    return change_exemplars(layer.maps, changes, layer.probe.take_images, settings, numbers)
 
 
 def _load(probe, poison: Poison, span: slice, corrupt: Corrupt, numbers: np.ndarray) -> np.ndarray:

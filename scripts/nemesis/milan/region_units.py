@@ -1,6 +1,6 @@
 """Made-up units for training a captioner: sets of pictures and masks that show the same described thing.
 
-A unit's exemplars show one concept, one in one colour, one colour, a wider idea ("vehicle") or two
+A unit's exemplars show one concept, one in one colour, one colour, a hypernym ("vehicle") or two
 concepts, and as with a real unit some show something else. Masks look as a real unit's do: an activation
 map of a few cells, strongest somewhere on the region, upsampled and cut at a level.
 """
@@ -14,13 +14,13 @@ import numpy as np
 from nemesis.dissection.upsample import carry_down, upsample
 from nemesis.errors import InputError
 from nemesis.milan.exemplars import exemplar_masks
-from nemesis.milan.phrases import WIDER, describe_together
-from nemesis.milan.regions import Gallery
+from nemesis.milan.phrases import HYPERNYMS, describe_together
+from nemesis.milan.regions import RegionSet
 
 STREAM = 0x72656769
 PARTS = ("train", "validation", "held_out")
 SHARES = (0.68, 0.12, 0.20)  # of the pictures; no picture is in two parts
-KINDS = {"concept": 0.5, "coloured": 0.15, "colour": 0.08, "wider": 0.17, "pair": 0.10}
+KINDS = {"concept": 0.5, "coloured": 0.15, "colour": 0.08, "hypernym": 0.17, "pair": 0.10}
 CATEGORIES = {"object": 0.42, "part": 0.2, "texture": 0.18, "scene": 0.1, "material": 0.1}
 CELLS = (4, 8, 16)  # side of the activation maps
 PURITY = (1.0, 0.87, 0.74, 0.6)  # share of the exemplars that show what is described
@@ -64,7 +64,7 @@ class RegionUnits:
     part: np.ndarray
 
 
-def draw_units(gallery: Gallery, counts: Sequence[int], k: int, size: int, seed: int) -> RegionUnits:
+def draw_region_units(described: RegionSet, counts: Sequence[int], k: int, size: int, seed: int) -> RegionUnits:
     """Units for training, validation and as held-out ones, `counts` of each; every part has its own pictures.
 
     k: exemplars of a unit. size: side of the masks in pixels. The same seed gives the same units.
@@ -72,34 +72,34 @@ def draw_units(gallery: Gallery, counts: Sequence[int], k: int, size: int, seed:
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM]))
     rows = []
-    for part, pictures, count in zip(PARTS, _split_pictures(gallery.images, rng), counts, strict=True):
-        pool = find_groups(gallery, np.flatnonzero(np.isin(gallery.images, pictures)), math.ceil(PURITY[-1] * k))
-        rows += [(part, *_draw_unit(gallery, pool, k, size, rng)) for _ in range(count)]
+    for part, pictures, count in zip(PARTS, _split_pictures(described.images, rng), counts, strict=True):
+        pool = find_groups(described, np.flatnonzero(np.isin(described.images, pictures)), math.ceil(PURITY[-1] * k))
+        rows += [(part, *_draw_unit(described, pool, k, size, rng)) for _ in range(count)]
     if not rows:
         raise InputError(TOO_SMALL)
     parts, picture, masks, texts, concept, category = zip(*rows, strict=True)
     return RegionUnits(np.stack(picture), np.stack(masks), texts, concept, category, np.array(parts))
 
 
-def find_groups(gallery: Gallery, regions: np.ndarray, least: int) -> Pool:
+def find_groups(described: RegionSet, regions: np.ndarray, least: int) -> Pool:
     """Groups of the kinds in KINDS (but pairs) among some regions, with at least `least` exemplars each."""
-    found: dict[str, dict[tuple[str, str], list[int]]] = {"concept": {}, "coloured": {}, "colour": {}, "wider": {}}
+    found: dict[str, dict[tuple[str, str], list[int]]] = {"concept": {}, "coloured": {}, "colour": {}, "hypernym": {}}
     for number in regions.tolist():
-        region = gallery.regions[number]
+        region = described.regions[number]
         keys = [("concept", (region.name, region.category))]
         if region.category != "scene":
-            keys += [("coloured", (f"{colour} {region.name}", region.category)) for colour in gallery.colours[number]]
-        if gallery.main[number]:
-            keys.append(("colour", (gallery.main[number], "color")))
+            keys += [("coloured", (f"{colour} {region.name}", region.category)) for colour in described.colours[number]]
+        if described.main[number]:
+            keys.append(("colour", (described.main[number], "color")))
         if region.category in ("object", "scene", "texture"):
-            keys += [("wider", (wide, region.category)) for wide, names in WIDER.items() if region.name in names]
+            keys += [("hypernym", (word, region.category)) for word, names in HYPERNYMS.items() if region.name in names]
         for kind, key in keys:
             found[kind].setdefault(key, []).append(number)
     large = {
         kind: tuple(
             Group(name, category, np.array(numbers))
             for (name, category), numbers in groups.items()
-            if _count_usable(gallery.images[numbers]) >= least
+            if _count_usable(described.images[numbers]) >= least
         )
         for kind, groups in found.items()
     }
@@ -130,7 +130,7 @@ def _count_usable(images: np.ndarray) -> int:
     return int(np.minimum(np.unique(images, return_counts=True)[1], MOST_OF_A_PICTURE).sum())
 
 
-def _draw_unit(gallery: Gallery, pool: Pool, k: int, size: int, rng):
+def _draw_unit(described: RegionSet, pool: Pool, k: int, size: int, rng):
     """Pictures (k,), masks (k, 1, S, S), texts, concept and category of one unit."""
     for _ in range(ATTEMPTS):
         chosen = _choose_groups(pool, rng)
@@ -139,18 +139,18 @@ def _draw_unit(gallery: Gallery, pool: Pool, k: int, size: int, rng):
         pure = round(rng.choice(PURITY) * k)
         shares = np.array_split(np.arange(pure), len(chosen))
         members = [
-            _choose_regions(gallery, group, len(share), rng) for group, share in zip(chosen, shares, strict=True)
+            _choose_regions(described, group, len(share), rng) for group, share in zip(chosen, shares, strict=True)
         ]
-        texts = _describe(gallery, members, rng)
+        texts = _describe(described, members, rng)
         if not texts:
             continue
         own = np.concatenate(members)
         others = pool.regions[~np.isin(pool.regions, own)]
         numbers = np.concatenate([own, rng.choice(others, k - len(own), replace=len(others) < k)])
-        regions = gallery.masks[numbers]  # (k, Hs, Ws)
+        regions = described.masks[numbers]  # (k, Hs, Ws)
         masks = draw_masks(regions, _choose_cells(regions, rng), size, rng)
         name = " + ".join(group.name for group in chosen)
-        return gallery.images[numbers], masks, texts, name, chosen[0].category
+        return described.images[numbers], masks, texts, name, chosen[0].category
     raise InputError(TOO_SMALL)
 
 
@@ -171,10 +171,10 @@ def _choose_groups(pool: Pool, rng) -> list[Group]:
     return [groups[index] for index in rng.choice(len(groups), wanted, replace=False, p=odds / odds.sum())]
 
 
-def _choose_regions(gallery: Gallery, group: Group, count: int, rng) -> np.ndarray:
+def _choose_regions(described: RegionSet, group: Group, count: int, rng) -> np.ndarray:
     """So many regions of a group, or as many as there are: each picture once before any gives another."""
     order = rng.permutation(group.regions)
-    turn = _count_before(gallery.images[order])
+    turn = _count_before(described.images[order])
     order = order[np.argsort(turn, kind="stable")]
     return order[np.sort(turn) < MOST_OF_A_PICTURE][:count]
 
@@ -188,9 +188,9 @@ def _count_before(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _describe(gallery: Gallery, members: list[np.ndarray], rng) -> tuple[str, ...]:
+def _describe(described: RegionSet, members: list[np.ndarray], rng) -> tuple[str, ...]:
     """Three texts for the regions of a group; for two groups, those of one `and` those of the other."""
-    found = [describe_together([gallery.members[n] for n in group], gallery.lexicon, rng) for group in members]
+    found = [describe_together([described.members[n] for n in group], described.lexicon, rng) for group in members]
     return tuple(" and ".join(dict.fromkeys(texts)) for texts in zip(*found, strict=True)) if all(found) else ()
 
 

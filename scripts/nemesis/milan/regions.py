@@ -15,7 +15,7 @@ import numpy as np
 
 from nemesis.errors import InputError
 from nemesis.milan.phrases import Lexicon, Member, make_member
-from nemesis.probes.probe import Probe
+from nemesis.probes.probe import Probe, read_concepts
 from nemesis.rows import read_rows
 
 COLUMNS = ("image", "category", "number", "name", "x0", "y0", "x1", "y1", "description")
@@ -27,7 +27,7 @@ MARGIN = 3  # label pixels around a region's box that count as around it
 
 
 @dataclass(frozen=True)
-class Region:
+class DescribedRegion:
     """A described part of picture `image`; box = (x0, y0, x1, y1) in label pixels, x1 and y1 exclusive."""
 
     image: int
@@ -39,13 +39,13 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Regions (G), their masks, bool (G, Hs, Ws), and what holds for them.
+class RegionSet:
+    """Described regions (G), their masks, bool (G, Hs, Ws), and what holds for them.
 
     colours: those of a good part of each region; main: the colour of nearly all of it, or "".
     """
 
-    regions: tuple[Region, ...]
+    regions: tuple[DescribedRegion, ...]
     masks: np.ndarray
     members: tuple[Member, ...]
     colours: tuple[tuple[str, ...], ...]
@@ -58,7 +58,16 @@ class Gallery:
         return np.array([region.image for region in self.regions], np.int64)
 
 
-def read_regions(path, names: list[str]) -> list[Region]:
+def load_regions(probe: Probe, descriptions, concepts) -> RegionSet:
+    """The described regions of a probe; descriptions: its descriptions.csv, concepts: its concepts.csv.
+
+    Raises InputError when the files do not fit.
+    """
+    named = {row["number"]: (row["name"], row["category"]) for row in read_concepts(concepts)}
+    return collect_regions(probe, read_regions(descriptions, probe.names), named)
+
+
+def read_regions(path, names: list[str]) -> list[DescribedRegion]:
     """Rows of a descriptions.csv whose image is one of the probe's `names`.
 
     Raises InputError that names the file and what is wrong: a column, a row, or no image of the probe.
@@ -74,35 +83,35 @@ def read_regions(path, names: list[str]) -> list[Region]:
     return found
 
 
-def open_gallery(probe: Probe, regions: list[Region], concepts: Mapping[int, tuple[str, str]]) -> Gallery:
+def collect_regions(probe: Probe, regions: list[DescribedRegion], concepts: Mapping[int, tuple[str, str]]) -> RegionSet:
     """Masks and words of the regions that are large enough; `concepts`: number -> (name, category)."""
     names = {number: _plain(name) for number, (name, _) in concepts.items()}
     colours = {number for number, (_, category) in concepts.items() if category == "color"}
     adjectives = {names[n] for n, (_, category) in concepts.items() if category in ("color", "texture")}
     lexicon = Lexicon(frozenset(adjectives), frozenset(names.values()))
     labels, scalars = probe.labels(0, probe.count), probe.scalars  # (N, K, Hs, Ws), (N, S)
-    kept, masks, members, shown, main = [], [], [], [], []
+    kept, masks, members, own_colours, main = [], [], [], [], []
     for region in regions:
         planes = labels[region.image]  # (K, Hs, Ws)
         mask = find_mask(planes, region)
         if mask.sum() < SMALLEST:
             continue
         shares = _count_shares(planes[:, mask])
-        looks = {number: share for number, share in shares.items() if number in colours}
-        around = _count_shares(planes[:, *_widen(region.box)].reshape(len(planes), -1))
+        coloured = {number: share for number, share in shares.items() if number in colours}
+        around = _count_shares(planes[:, *_box_around(region.box)].reshape(len(planes), -1))
         there = {number for number, share in around.items() if share >= AROUND_SHARE and number not in colours}
-        own_colours = tuple(names[n] for n, share in looks.items() if share >= COLOUR_SHARE)
-        own = {*own_colours, _plain(region.name)}
+        found = tuple(names[n] for n, share in coloured.items() if share >= COLOUR_SHARE)
+        own = {*found, _plain(region.name)}
         near = own | {names[n] for n in there | set(scalars[region.image].tolist()) if n in names}
         kept.append(region)
         masks.append(mask)
         members.append(make_member(region.text, own, near, lexicon))
-        shown.append(own_colours)
-        main.append(next((names[n] for n, share in looks.items() if share >= MAIN_SHARE), ""))
-    return Gallery(tuple(kept), np.array(masks), tuple(members), tuple(shown), tuple(main), lexicon)
+        own_colours.append(found)
+        main.append(next((names[n] for n, share in coloured.items() if share >= MAIN_SHARE), ""))
+    return RegionSet(tuple(kept), np.array(masks), tuple(members), tuple(own_colours), tuple(main), lexicon)
 
 
-def find_mask(planes: np.ndarray, region: Region) -> np.ndarray:
+def find_mask(planes: np.ndarray, region: DescribedRegion) -> np.ndarray:
     """Pixels (Hs, Ws) of a region: its concept's, inside its box; the whole box for a label of the whole picture.
 
     planes: the picture's label maps (K, Hs, Ws).
@@ -114,7 +123,7 @@ def find_mask(planes: np.ndarray, region: Region) -> np.ndarray:
     return mask
 
 
-def _read_row(path: Path, row: dict, line: int, place: Mapping[str, int]) -> Region:
+def _read_row(path: Path, row: dict, line: int, place: Mapping[str, int]) -> DescribedRegion:
     try:
         x0, y0, x1, y1 = (int(row[key]) for key in ("x0", "y0", "x1", "y1"))
         number = int(row["number"])
@@ -125,7 +134,7 @@ def _read_row(path: Path, row: dict, line: int, place: Mapping[str, int]) -> Reg
     if not (row["description"]).strip():
         raise InputError(f"{path}: line {line}: the description is empty")
     text = row["description"].strip()
-    return Region(place[row["image"]], row["category"], number, row["name"], (x0, y0, x1, y1), text)
+    return DescribedRegion(place[row["image"]], row["category"], number, row["name"], (x0, y0, x1, y1), text)
 
 
 def _plain(name: str) -> str:
@@ -133,7 +142,7 @@ def _plain(name: str) -> str:
     return name.removesuffix("-c").replace(" ", "_")
 
 
-def _widen(box: tuple[int, int, int, int]) -> tuple[slice, slice]:
+def _box_around(box: tuple[int, int, int, int]) -> tuple[slice, slice]:
     x0, y0, x1, y1 = box
     return slice(max(0, y0 - MARGIN), y1 + MARGIN), slice(max(0, x0 - MARGIN), x1 + MARGIN)
 

@@ -60,29 +60,17 @@ def build_vocabulary(documents: Iterable[Sequence[str]]) -> Vocabulary:
 
 
 def index_texts(
-    vocabulary: Vocabulary,
-    texts: Iterable[str],
-    *,
-    start: bool = True,
-    stop: bool = True,
-    pad: bool = True,
-    unk: bool = True,
-    length: int | None = None,
+    vocabulary: Vocabulary, texts: Iterable[str], *, start: bool = True, stop: bool = True
 ) -> list[list[int]]:
-    """Texts as numbers, each [start] words [stop] pad...
-
-    length: most words of a text (default: those of the longest one); longer texts are cut, and with
-    `pad` shorter ones are filled up. Without `unk`, words that are not in the vocabulary are left out.
-    """
+    """Texts as numbers, each [start] words [stop] pad..., as long as the longest one."""
     tokens = [tokenize(text) for text in texts]
-    most = max(map(len, tokens), default=0) if length is None else length
-    width = most + start + stop  # of a whole row
+    width = max(map(len, tokens), default=0) + start + stop  # of a row
     found = []
     for words in tokens:
         row = [vocabulary.start] if start else []
-        row += [vocabulary.numbers.get(word, vocabulary.unk) for word in words if unk or word in vocabulary.numbers]
-        row = row[: width - stop] + ([vocabulary.stop] if stop else [])
-        found.append(row + [vocabulary.pad] * (width - len(row)) if pad else row)
+        row += [vocabulary.numbers.get(word, vocabulary.unk) for word in words]
+        row += [vocabulary.stop] if stop else []
+        found.append(row + [vocabulary.pad] * (width - len(row)))
     return found
 
 

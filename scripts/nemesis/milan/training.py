@@ -1,54 +1,35 @@
 """A captioner from described units: vocabulary, language model and decoder, and what it says of units it never saw."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.errors import InputError
 from nemesis.milan.captioner import Captioner, Decoder, LanguageModel
-from nemesis.milan.describe import decode
+from nemesis.milan.describe import Search, decode
 from nemesis.milan.fitting import (
     DECODER_RECIPE,
     LANGUAGE_RECIPE,
+    RUN,
+    CaptionedUnits,
     History,
     Judge,
     Recipe,
+    TrainingRun,
+    Validation,
     measure_overlap,
     train_decoder,
     train_language,
 )
 from nemesis.milan.text import Vocabulary, build_vocabulary
+from nemesis.milan.training_data import HELD_OUT, STREAM, TRAIN, VALIDATION, TrainingData
 
-STREAM = 0x6C657373
-TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held_out"
 BATCH = 64  # units described together
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """R described units: features float32 (R, k, F), texts of each, names for the tables, part (R,).
-
-    part: `train`; `validation`, on which training stops; `held_out`, on which the captioner is judged.
-    """
-
-    features: np.ndarray
-    texts: tuple[tuple[str, ...], ...]
-    concept: tuple[str, ...]
-    category: tuple[str, ...]
-    part: np.ndarray
-
-    def rows(self, part: str) -> np.ndarray:
-        return np.flatnonzero(self.part == part)
-
-    def texts_of(self, rows) -> list[tuple[str, ...]]:
-        return [self.texts[row] for row in rows]
-
-
-@dataclass(frozen=True)
-class Course:
+class TrainingSchedule:
     """Sizes of decoder and language model, and how each is trained; the values are the published ones.
 
     standardise: the decoder learns from features of unit spread; the spread goes into its weights, so that
@@ -69,9 +50,9 @@ class Course:
     judge: str = "bleu"
 
 
-PUBLISHED_COURSE = Course()
+PUBLISHED_SCHEDULE = TrainingSchedule()
 # Small enough for a minute on one core.
-SHORT_COURSE = Course(
+SHORT_SCHEDULE = TrainingSchedule(
     embedding=64,
     hidden=128,
     attention=64,
@@ -98,80 +79,57 @@ class Trained:
 
 
 def train_captioner(
-    lessons: Lessons,
+    data: TrainingData,
     encoder: dict,
     settings: dict,
     bleu: Judge,
-    course: Course = PUBLISHED_COURSE,
-    seed: int = 0,
-    device="cpu",
-    published: bool = False,
-    progress: Callable | None = None,
+    schedule: TrainingSchedule = PUBLISHED_SCHEDULE,
+    run: TrainingRun = RUN,
 ) -> Trained:
     """Train on the units `train`, stop on `validation`, describe `held_out`.
 
-    encoder, settings: of the Captioner. bleu: of candidates and references, in [0, 100]. progress: see
-    train_decoder. Nothing is learnt from held-out units, their words included. published: as the published
-    code: vocabulary from all units, training stops on the held-out ones, the language model is trained
-    on all texts but those whose numbers are held-out units' numbers, and the last epoch's weights stay.
+    encoder, settings: of the Captioner. bleu: of candidates and references, in [0, 100]. Nothing is learnt from
+    held-out units, their words included. run.published: as the published code: vocabulary from all units, training
+    stops on the held-out ones, the language model is trained on all texts but those whose numbers are held-out
+    units' numbers, and the last epoch's weights stay.
     Raises InputError when a part has no unit.
     """
-    check_parts(lessons)
-    train, held_out = lessons.rows(TRAIN), lessons.rows(HELD_OUT)
-    validation = held_out if published else lessons.rows(VALIDATION)
-    train = np.flatnonzero(lessons.part != HELD_OUT) if published else train
-    vocabulary = build_vocabulary(lessons.texts if published else lessons.texts_of(train))
-    decoder, language = build_modules(vocabulary, lessons.features.shape[-1], course, seed)
-    decoder, language = decoder.to(device), language.to(device)
-    known, unknown = split_texts(lessons, train, validation, held_out, published)
-    languages = train_language(language, vocabulary, known, unknown, course.language, seed, published, progress)
-    features = torch.from_numpy(lessons.features).to(device)
-    spread = find_spread(features[train]) if course.standardise else None
+    data.check_parts()
+    train, held_out = data.rows(TRAIN), data.rows(HELD_OUT)
+    validation = held_out if run.published else data.rows(VALIDATION)
+    train = np.flatnonzero(data.part != HELD_OUT) if run.published else train
+    vocabulary = build_vocabulary(data.texts if run.published else data.texts_of(train))
+    decoder, language = build_modules(vocabulary, data.features.shape[-1], schedule, run.seed)
+    decoder, language = decoder.to(run.device), language.to(run.device)
+    known, unknown = split_texts(data, train, validation, held_out, run.published)
+    languages = train_language(language, vocabulary, known, unknown, schedule.language, run)
+    features = torch.from_numpy(data.features).to(run.device)
+    spread = find_spread(features[train]) if schedule.standardise else None
     scaled = features if spread is None else features / spread
-    decoders = train_decoder(
-        decoder,
-        vocabulary,
-        scaled[train],
-        lessons.texts_of(train),
-        (scaled[validation], lessons.texts_of(validation)),
-        bleu if course.judge == "bleu" else measure_overlap,
-        course.decoder,
-        seed,
-        published,
-        progress,
-    )
+    units, others = (CaptionedUnits(scaled[rows], data.texts_of(rows)) for rows in (train, validation))
+    judged = Validation(others, bleu if schedule.judge == "bleu" else measure_overlap)
+    decoders = train_decoder(decoder, vocabulary, units, judged, schedule.decoder, run)
     if spread is not None:
         fold_spread(decoder, spread)
     captioner = Captioner(vocabulary, decoder.eval(), language.eval(), encoder, settings)
-    table = describe_rows(captioner, lessons, features, held_out, published)
-    references = [list(texts) for texts in lessons.texts_of(held_out)]
+    table = describe_rows(captioner, data, features, held_out, run.published)
     facts = {
-        "units": {part: int((lessons.part == part).sum()) for part in (TRAIN, VALIDATION, HELD_OUT)},
-        "seed": seed,
-        "published": published,
-        "course": asdict(course),
-        "decoder": _summarise(decoders, course.judge),
+        "units": {part: int((data.part == part).sum()) for part in (TRAIN, VALIDATION, HELD_OUT)},
+        "seed": run.seed,
+        "published": run.published,
+        "course": asdict(schedule),
+        "decoder": _summarise(decoders, schedule.judge),
         "language": _summarise(languages, "loss"),
-        "held_out_bleu": bleu(table["description"].tolist(), references),
+        "held_out_bleu": bleu(table["description"].tolist(), [list(texts) for texts in data.texts_of(held_out)]),
     }
     return Trained(captioner, table, facts)
 
 
-def split_units(count: int, fraction: float, seed: int) -> np.ndarray:
-    """Part of each of `count` units, (count,): int(fraction * count) held out, as many for validation, drawn."""
-    number = int(fraction * count)
-    order = np.random.default_rng(np.random.SeedSequence([seed, STREAM])).permutation(count)
-    part = np.full(count, TRAIN, dtype="<U10")
-    part[order[:number]] = HELD_OUT
-    part[order[number : 2 * number]] = VALIDATION
-    return part
-
-
-def split_texts(lessons: Lessons, train, validation, held_out, published: bool) -> tuple[list[str], list[str]]:
+def split_texts(data: TrainingData, train, validation, held_out, published: bool) -> tuple[list[str], list[str]]:
     """Texts on which the language model is trained, and those on which it stops."""
     if not published:
-        return tuple([text for texts in lessons.texts_of(rows) for text in texts] for rows in (train, validation))
-    texts = [text for found in lessons.texts for text in found]
+        return tuple([text for texts in data.texts_of(rows) for text in texts] for rows in (train, validation))
+    texts = [text for found in data.texts for text in found]
     numbers = set(held_out.tolist())  # of units, taken for numbers of texts
     return (
         [text for number, text in enumerate(texts) if number not in numbers],
@@ -179,14 +137,16 @@ def split_texts(lessons: Lessons, train, validation, held_out, published: bool) 
     )
 
 
-def build_modules(vocabulary: Vocabulary, features: int, course: Course, seed: int) -> tuple[Decoder, LanguageModel]:
+def build_modules(
+    vocabulary: Vocabulary, features: int, schedule: TrainingSchedule, seed: int
+) -> tuple[Decoder, LanguageModel]:
     """Decoder and language model, freshly drawn with the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence([seed, STREAM]).generate_state(1)[0]))
-        sizes = (course.embedding, course.hidden, course.attention, course.dropout)
+        sizes = (schedule.embedding, schedule.hidden, schedule.attention, schedule.dropout)
         decoder = Decoder(features, vocabulary.size, *sizes)
-        sizes = {"embedding": course.language_embedding, "hidden": course.language_hidden}
-        language = LanguageModel(vocabulary.size, vocabulary.pad, **sizes, dropout=course.language_dropout)
+        sizes = {"embedding": schedule.language_embedding, "hidden": schedule.language_hidden}
+        language = LanguageModel(vocabulary.size, vocabulary.pad, **sizes, dropout=schedule.language_dropout)
     return decoder, language
 
 
@@ -204,30 +164,20 @@ def fold_spread(decoder: Decoder, spread: torch.Tensor) -> None:
     decoder.lstm.weight_ih[:, decoder.embedding.embedding_dim :] /= spread
 
 
-def describe_rows(captioner: Captioner, lessons: Lessons, features: torch.Tensor, rows, published: bool):
+def describe_rows(captioner: Captioner, data: TrainingData, features: torch.Tensor, rows, published: bool):
     """Table unit, concept, category, description, reference_1 ... of some units; features (R, k, F)."""
     captions = [
         caption
         for part in torch.from_numpy(rows).split(BATCH)
-        for caption in decode(captioner, features[part], published=published).captions
+        for caption in decode(captioner, features[part], Search(published=published)).captions
     ]
-    named = {"concept": lessons.concept, "category": lessons.category}
+    named = {"concept": data.concept, "category": data.category}
     table = pd.DataFrame({"unit": rows} | {key: [names[row] for row in rows] for key, names in named.items()})
     table["description"] = captions
-    texts = lessons.texts_of(rows)
+    texts = data.texts_of(rows)
     for number in range(max(map(len, texts))):
         table[f"reference_{number + 1}"] = [found[number] if number < len(found) else "" for found in texts]
     return table
-
-
-def check_parts(lessons: Lessons) -> None:
-    """InputError when there is nothing to learn from, to stop on or to judge by."""
-    for part in (TRAIN, VALIDATION, HELD_OUT):
-        if not len(lessons.rows(part)):
-            raise InputError(
-                f"milan: of {len(lessons.part)} described units none is left for {part};"
-                " give more units, or hold out a larger share"
-            )
 
 
 def _summarise(history: History, measure: str) -> dict:

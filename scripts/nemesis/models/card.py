@@ -14,6 +14,7 @@ from nemesis.errors import InputError
 from nemesis.files import atomic_file, sha256_file
 from nemesis.models.layouts import LAYOUTS, draw_images, trace
 from nemesis.models.network import Layer, Network, describe_failure, find_layers, find_side
+from nemesis.models.predictions import Head, find_head
 from nemesis.models.registry import build_network, find_kind
 from nemesis.models.weights import write_safetensors
 
@@ -33,8 +34,21 @@ SAMPLED = 2**16  # values of a layer that are compared
 SEEDS = (1, 2)
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where weights come from, for the card.
+
+    accuracy: a JSON-able value, None if unknown. classes: concept numbers of the network's outputs where these are a
+    probe's concepts.
+    """
+
+    source: str
+    accuracy: object = None
+    classes: list[int] | None = None
+
+
 def prepare_weights(
-    name: str, spec: Mapping, weights_out: Path, card_out: Path, size: Size | Mapping[str, Size], accuracy=None
+    name: str, spec: Mapping, weights_out: Path, card_out: Path, size: Size | Mapping[str, Size]
 ) -> Network:
     """Build a network from its source and write its weights and card; returns it. Warns of what was assumed.
 
@@ -48,7 +62,7 @@ def prepare_weights(
     for sentence in network.assumed:
         logging.warning("model %s: %s", name, sentence)
     source = str(spec.get("loader", "")) if source is None else Path(source).name
-    return save_model(network, spec, weights_out, card_out, _choose_size(spec, size), source=source, accuracy=accuracy)
+    return save_model(network, spec, weights_out, card_out, _choose_size(spec, size), Origin(source))
 
 
 def save_model(
@@ -57,28 +71,25 @@ def save_model(
     weights_out: Path,
     card_out: Path,
     size: Size | Mapping[str, Size],
-    *,
-    source: str,
-    accuracy=None,
-    classes=None,
+    origin: Origin,
 ) -> Network:
     """Write weights.safetensors and card.json; the weights appear only when the network was looked at.
 
-    source: where the weights come from, for the card. accuracy: a JSON-able value, None if unknown.
-    classes: concept numbers of the network's outputs where these are a probe's concepts.
-    Returns the network with what was assumed about it.
+    size: see prepare_weights. Returns the network with what was assumed about it.
     """
     state = copy_state(network)  # before a pass can change it
     sizes = {"": size} if isinstance(size, int | tuple) else dict(size)
     network, layers = _look_at(network, sizes)
+    head = find_head(network, _as_pair(next(iter(sizes.values()))))
     layouts = {layer.path: [layer.axes, layer.calls] for layer in layers}
     with atomic_file(weights_out) as partial:
         write_safetensors(state, partial, {LAYOUTS: layouts})
     card = describe_network(network, spec, layers, next(iter(sizes.values()))) | {
-        "source": source,
+        "source": origin.source,
         "sha256": sha256_file(weights_out),
-        "accuracy": accuracy,
-        "classes": classes,
+        "accuracy": origin.accuracy,
+        "classes": origin.classes,
+        "head": None if head is None else dataclasses.asdict(head),
     }
     with atomic_file(card_out) as partial:
         partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -89,6 +100,12 @@ def read_classes(card_path) -> np.ndarray | None:
     """Concept numbers (C,) of a network's outputs, None where they are no concepts of a probe."""
     classes = json.loads(Path(card_path).read_text(encoding="utf-8")).get("classes")
     return None if classes is None else np.array(classes)
+
+
+def read_head(card_path) -> Head | None:
+    """The end of a network that classifies, None where it does not."""
+    head = json.loads(Path(card_path).read_text(encoding="utf-8")).get("head")
+    return None if head is None else Head(**head)
 
 
 def describe_network(network: Network, spec: Mapping, layers: list[Layer], size: Size) -> dict:
@@ -134,19 +151,19 @@ def find_dependence(network, size: tuple[int, int], layouts: dict[str, str]) -> 
     """
     images = draw_images(network, 5, *size)
     image = images[:1]
-    show = lambda shown, seed=SEEDS[0], row=0: _sample(network, shown, layouts, seed, row)  # noqa: E731
+    sample = lambda images, seed=SEEDS[0], row=0: _sample(network, images, layouts, seed, row)  # noqa: E731
     with torch.random.fork_rng(devices=[]):
-        first = show(image)
+        first = sample(image)
         batches = [torch.cat([image, others, image]) for others in (images[1:3], images[3:5])]
-        beside = [[show(batch, row=row) for batch in batches] for row in (0, 3)]
-        again = show(image, SEEDS[1])
+        beside = [[sample(batch, row=row) for batch in batches] for row in (0, 3)]
+        repeated = sample(image, SEEDS[1])
         for path, values in first.items():
-            share = _difference(values, again.get(path))
+            share = _difference(values, repeated.get(path))
             if share > SAME_SIZE:
-                drawn = _difference(values, show(image).get(path)) <= SAME_SIZE
+                drawn = _difference(values, sample(image).get(path)) <= SAME_SIZE
                 cause = "random numbers in `forward` (dropout, noise)" if drawn else "state that is kept between calls"
                 return path, f"two passes over one image differ by {_percent(share)} of its spread; look for {cause}"
-        moved = show(image * (1 + ROUNDING * torch.randn(image.shape).sign().to(image.device)))
+        moved = sample(image * (1 + ROUNDING * torch.randn(image.shape).sign().to(image.device)))
     for path, values in first.items():
         share = max((_difference(one[path], other.get(path)) for one, other in beside if path in one), default=0.0)
         allowed = max(TOLERANCE, RELATIVE * _difference(values, moved.get(path)))
@@ -159,12 +176,8 @@ def find_dependence(network, size: tuple[int, int], layouts: dict[str, str]) -> 
     return None
 
 
-def measure_noise(network, size: tuple[int, int], layouts: dict[str, str]) -> float:
-    """The largest share by which a module's values for an image differ alone and among others, as it is judged."""
-    images = draw_images(network, 3, *size)
-    first = _sample(network, images[:1], layouts, SEEDS[0])
-    beside = _sample(network, torch.cat([images, images[:1]]), layouts, SEEDS[0], 3)
-    return max(_difference(values, beside.get(path)) for path, values in first.items())
+def _as_pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _choose_size(spec: Mapping, size: Size | Mapping[str, Size]) -> Size | Mapping[str, Size]:
@@ -182,7 +195,7 @@ def _look_at(network: Network, sizes: Mapping[str, Size]) -> tuple[Network, list
     first, assumed = None, list(network.assumed)
     for probe, size in sizes.items():
         layers, error = find_layers(network, size)
-        pair = (size, size) if isinstance(size, int) else size
+        pair = _as_pair(size)
         if error is not None:
             whose = {"of": f" of probe {probe}"} if probe else {"remedy": "say so, `size:` of the model"}
             line = describe_failure(network, pair, error, **whose)
@@ -214,8 +227,7 @@ def _check_one_image(network: Network, size: tuple[int, int], layers: list[Layer
 
 def _describe_layouts(layers: list[Layer], sizes: Mapping[str, Size]) -> list[str]:
     """What was assumed to read layers as maps."""
-    size = next(iter(sizes.values()))
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _as_pair(next(iter(sizes.values())))
     turned = [layer for layer in layers if layer.axes not in ("BCHW", "BNC")]
     tokens = [layer for layer in layers if "N" in layer.axes]
     said = []

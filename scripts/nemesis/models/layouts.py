@@ -76,7 +76,7 @@ def survey_outputs(
     height, width = size
     taller = _find_changes(network, shapes, judged, [(height + GROWN, width), (2 * height, width)], paths is not None)
     wider = _find_changes(network, shapes, judged, [(height, width + GROWN), (height, 2 * width)], paths is not None)
-    found = _judge_outputs(network, shapes, judged, size, taller, wider, paths is not None)
+    found = _judge_outputs(network, {path: shapes[path] for path in judged}, size, taller, wider, paths is not None)
     outputs = {}
     for path, shape in shapes.items():
         axes, problem = found.get(path, ("", problems[path]))
@@ -192,7 +192,7 @@ def _find_changes(network, shapes: dict, paths: list[str], sizes, stop: bool) ->
     return changes
 
 
-def _judge_outputs(network, shapes: dict, paths: list[str], size, taller, wider, stop: bool) -> dict:
+def _judge_outputs(network, shapes: dict, size, taller, wider, stop: bool) -> dict:
     """{path: (axes, "") or ("", problem)}."""
     found = {}
 
@@ -203,9 +203,9 @@ def _judge_outputs(network, shapes: dict, paths: list[str], size, taller, wider,
             shown = f"has output shape {shapes[path]} for a {size[0]} x {size[1]} image, {problem}"
             found[path] = (axes, "") if axes else ("", shown)
 
-    error = trace(network.module, draw_places(network, *size), paths, note, stop)
+    error = trace(network.module, draw_places(network, *size), list(shapes), note, stop)
     lost = f"cannot be looked at: the network does not run on five images at once: {first_line(error)}" if error else ""
-    return dict.fromkeys(paths, ("", lost)) | found
+    return dict.fromkeys(shapes, ("", lost)) | found
 
 
 def draw_places(network, height: int, width: int) -> torch.Tensor:

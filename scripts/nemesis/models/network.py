@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -117,8 +118,6 @@ class LayerReader:
         channels_last = prefers_channels_last(self.device) if channels_last is None else channels_last
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         network.module.to(self.device, memory_format=self.memory_format)
-        self._mean = torch.tensor(network.mean, device=self.device).view(1, -1, 1, 1)
-        self._std = torch.tensor(network.std, device=self.device).view(1, -1, 1, 1)
         self._hooks: list = []
         self._wanted: dict[str, list[str]] = {}
         for name, path in self.paths.items():
@@ -188,16 +187,7 @@ class LayerReader:
 
     def normalise(self, images) -> torch.Tensor:
         """Network input, float32 (B, 3, H, W) on the device, from images as `read` takes them."""
-        images = torch.as_tensor(images)
-        channels = len(self.network.mean)
-        if images.ndim != 4 or images.shape[1] != channels:
-            raise ValueError(f"images must be (B, {channels}, H, W), not {tuple(images.shape)}")
-        if not (images.dtype == torch.uint8 or images.dtype.is_floating_point):
-            raise ValueError(f"images must be uint8 in [0, 255] or float in [0, 1], not {images.dtype}")
-        inputs = images.to(self.device, non_blocking=True)
-        inputs = inputs.float() / 255 if images.dtype == torch.uint8 else inputs.float()
-        inputs = (inputs - self._mean) / self._std  # (B, 3, H, W)
-        return inputs.contiguous(memory_format=self.memory_format)
+        return normalise(self.network, images, self.device, self.memory_format)
 
     def _find_layouts(self):
         unknown = [path for path, layout in self._layouts.items() if layout is None]
@@ -238,10 +228,24 @@ class LayerReader:
         return {self.paths[name] for name in self._seen}
 
 
-def run_to_layers(network: Network, images, layers: Iterable[str], device="cpu", take: Callable | None = None) -> dict:
-    """Outputs {name: (B, U, h, w)} of some layers for one batch; see LayerReader."""
-    with LayerReader(network, layers, device) as reader:
-        return reader.read(images, take)
+def normalise(network: Network, images, device=None, memory_format: torch.memory_format | None = None) -> torch.Tensor:
+    """Network input, float32 (B, C, H, W), from images (B, C, H, W): uint8 in [0, 255] or float in [0, 1].
+
+    device, memory_format: of the input, by default those of the network's weights. Gradients flow to float images
+    outside inference mode. Raises ValueError for images of another shape or type.
+    """
+    images = torch.as_tensor(images)
+    channels = len(network.mean)
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"images must be (B, {channels}, H, W), not {tuple(images.shape)}")
+    if not (images.dtype == torch.uint8 or images.dtype.is_floating_point):
+        raise ValueError(f"images must be uint8 in [0, 255] or float in [0, 1], not {images.dtype}")
+    device = _find_device(network) if device is None else torch.device(device)
+    mean, std = _make_constants(tuple(network.mean), tuple(network.std), device)
+    inputs = images.to(device, non_blocking=True)
+    inputs = inputs.float() / 255 if images.dtype == torch.uint8 else inputs.float()
+    inputs = (inputs - mean) / std  # (B, C, H, W)
+    return inputs.contiguous(memory_format=memory_format or _find_memory_format(network))
 
 
 def resolve_layers(network: Network, names: Iterable[str]) -> dict[str, str]:
@@ -317,15 +321,6 @@ def prefers_channels_last(device: torch.device) -> bool:
     return torch.device(device).type in ("cpu", "cuda")
 
 
-def first_nonfinite(maps: torch.Tensor) -> tuple[int, int] | None:
-    """(row, unit) of the first NaN or infinity in maps (B, U, h, w), or None."""
-    bad = ~torch.isfinite(maps).flatten(2).all(dim=2)  # (B, U)
-    if not bad.any():
-        return None
-    row, unit = bad.nonzero()[0].tolist()
-    return row, unit
-
-
 def check_module(name: str, module: torch.nn.Module):
     """Raise InputError for a module of TorchScript, or with lazy parts that never ran."""
     if isinstance(module, torch.jit.ScriptModule):
@@ -339,6 +334,25 @@ def check_module(name: str, module: torch.nn.Module):
                 f"model {name}: {path} of a lazy module has no weights yet; run the network once in the loader,"
                 " then load its trained weights"
             )
+
+
+@functools.lru_cache(maxsize=16)
+def _make_constants(mean: tuple, std: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """mean and std, each (1, C, 1, 1); made once, because a copy to a GPU waits for it."""
+    with torch.inference_mode(False):  # a tensor made in that mode takes part in no gradient
+        return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (mean, std))
+
+
+def _find_device(network: Network) -> torch.device:
+    return next(network.module.parameters(), torch.empty(0)).device
+
+
+def _find_memory_format(network: Network) -> torch.memory_format:
+    """Channels last where the weights of some convolution are."""
+    for part in network.module.parameters():
+        if part.ndim == 4 and not part.is_contiguous() and part.is_contiguous(memory_format=torch.channels_last):
+            return torch.channels_last
+    return torch.contiguous_format
 
 
 def _share_memory(kept: torch.Tensor, output: torch.Tensor) -> bool:

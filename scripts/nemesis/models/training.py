@@ -20,11 +20,10 @@ HELD_OUT = 0.2  # of the images, if no mask is given
 def train_tinyvgg(
     probe_images: np.ndarray,
     targets: np.ndarray,
-    seed: int = 0,
-    epochs: int = 40,
-    threads: int = 2,
-    progress: Callable[[int, int, float], None] | None = None,
     held_out: np.ndarray | None = None,
+    epochs: int = 40,
+    seed: int = 0,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict]:
     """Train a TinyVGG on the CPU; (its state dict, metrics for the card).
 
@@ -38,16 +37,11 @@ def train_tinyvgg(
     _check_shapes(probe_images, targets, held_out)
     held_out = _draw_held_out(len(targets), seed) if held_out is None else np.asarray(held_out, bool)
     targets = np.asarray(targets, np.float32)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = TinyVGG(targets.shape[1]).to(memory_format=torch.channels_last)
-        _fit(module, probe_images[~held_out], targets[~held_out], seed, epochs, progress)
-        scores = score_concepts(module, probe_images[held_out])  # (N', C)
-    finally:
-        torch.set_num_threads(threads_before)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = TinyVGG(targets.shape[1]).to(memory_format=torch.channels_last)
+    _fit(module, probe_images[~held_out], targets[~held_out], seed, epochs, progress)
+    scores = score_concepts(module, probe_images[held_out])  # (N', C)
     metrics = summarise_precision(scores, targets[held_out] > 0)
     metrics |= {"images": int((~held_out).sum()), "held_out_images": int(held_out.sum())}
     metrics |= {"epochs": epochs, "seed": seed}

@@ -15,10 +15,11 @@ def test_first_step_equals_the_published_one(decoded, captioner):
     close(state.h, decoded["init/h"])
     close(state.c, decoded["init/c"])
     start = torch.full((6,), words.start)
-    log_probs, attention, state = captioner.decoder.step(start, state, features)
+    attention, state = captioner.decoder.advance(captioner.decoder.word_gates(start), state, features)
     for kind in ("step_nomi", "step_mi"):
         for name, found in (("attentions", attention), ("h", state.h), ("c", state.c)):
             close(found, decoded[f"{kind}/{name}"])
+    log_probs = captioner.decoder.output(state.h)
     close(log_probs, decoded["step_nomi/predictions"])
     prior, h, c = captioner.language.step(start, *captioner.language.begin(6))
     close(log_probs - 0.2 * prior, decoded["step_mi/predictions"])
@@ -40,7 +41,8 @@ def test_steps_equal_the_slow_copy():
     state = DECODER.begin(features)
     slow = [slow_begin(DECODER, row) for row in features]
     for t in range(inputs.shape[1]):
-        found, attention, state = DECODER.step(inputs[:, t], state, features)
+        attention, state = DECODER.advance(DECODER.word_gates(inputs[:, t]), state, features)
+        found = DECODER.output(state.h)
         close(found, log_probs[:, t].detach())
         close(attention, attentions[:, t].detach())
         for row, word in enumerate(inputs[:, t].tolist()):
@@ -71,5 +73,5 @@ def test_gradients_reach_every_parameter():
 
 def test_equal_exemplars_get_equal_attention():
     features = draw_features(1, exemplars=1).expand(-1, 5, -1)
-    attention = DECODER.step(torch.tensor([WORDS.start]), DECODER.begin(features), features)[1]
+    attention, _ = DECODER.advance(DECODER.word_gates(torch.tensor([WORDS.start])), DECODER.begin(features), features)
     close(attention, torch.full((1, 5), 0.2))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from slow_milan import close, draw_captioner, draw_features, slow_beam_search, slow_prior
 
 from nemesis.errors import InputError
-from nemesis.milan.describe import decode, score_captions
+from nemesis.milan.describe import Search, decode
+from nemesis.milan.text import index_texts
 
 SEARCHES = {
     "beam8_nomi": {"strategy": "beam", "mi": False},
@@ -57,14 +58,14 @@ def compare(found, key, decoded, captions):
 
 @pytest.mark.parametrize("key", SEARCHES)
 def test_searches_equal_the_published_ones(key, captioner, decoded, captions):
-    found = decode(captioner, torch.from_numpy(decoded["features"]), **SEARCHES[key], published=True)
+    found = decode(captioner, torch.from_numpy(decoded["features"]), Search(**SEARCHES[key], published=True))
     compare(found, key, decoded, captions)
 
 
 @pytest.mark.parametrize("row", range(6))
 def test_rows_alone_equal_the_published_ones(row, captioner, decoded, captions):
     features = torch.from_numpy(decoded["features"])[row : row + 1]
-    compare(decode(captioner, features, published=True), f"rerank8_t0.2_alone{row}", decoded, captions)
+    compare(decode(captioner, features, Search(published=True)), f"rerank8_t0.2_alone{row}", decoded, captions)
 
 
 @pytest.mark.parametrize("key", CHOICES)
@@ -74,8 +75,14 @@ def test_words_chosen_in_turn_equal_the_published_ones(key, captioner, decoded, 
         options["strategy"] = torch.from_numpy(decoded["forced/targets"])
     generator = torch.Generator().manual_seed(0)
     features = torch.from_numpy(decoded["features"])
-    found = decode(captioner, features, **options, published=True, generator=generator)
+    found = decode(captioner, features, Search(**options, published=True), generator)
     compare(found, key, decoded, captions)
+
+
+def score_captions(captioner, captions, features, mi=None):
+    """Value of each caption for its row of features (B, n, F) or (1, n, F): words and stop summed, (B,)."""
+    ids = torch.tensor(index_texts(captioner.vocabulary, captions, start=False))
+    return decode(captioner, features.expand(len(ids), -1, -1), Search(ids, mi=mi)).scores
 
 
 def test_scores_of_captions_equal_the_published_ones(captioner, decoded, captions):
@@ -88,7 +95,7 @@ def test_scores_of_captions_equal_the_published_ones(captioner, decoded, caption
 def test_reranked_scores_equal_the_published_ones(captioner, decoded):
     features = torch.from_numpy(decoded["features"])
     for temperature in (0.2, 1.0):
-        found = decode(captioner, features, temperature=temperature, published=True)
+        found = decode(captioner, features, Search(temperature=temperature, published=True))
         close(found.scores, decoded[f"rerank8/scores_t{temperature}"].max(axis=1))
 
 
@@ -96,7 +103,7 @@ def test_only_the_published_mode_depends_on_the_batch(captioner, decoded):
     """Row 2 of the published features is described differently beside the others, and alone."""
     features = torch.from_numpy(decoded["features"])
     described = {
-        mode: (decode(captioner, features, published=mode), decode(captioner, features[2:3], published=mode))
+        mode: [decode(captioner, rows, Search(published=mode)) for rows in (features, features[2:3])]
         for mode in (True, False)
     }
     together, alone = described[True]
@@ -115,9 +122,9 @@ def test_a_description_does_not_depend_on_the_rows_beside_it(strategy, data):
     captioner, features = draw_captioner(seed), draw_features(count, seed)
     rows = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=20))
     mi = data.draw(st.booleans()) if strategy != "rerank" else None
-    options = {"strategy": strategy, "beam": data.draw(st.integers(1, 13)), "mi": mi}
-    whole = decode(captioner, features, **options)
-    found = decode(captioner, features[rows], **options)
+    search = Search(strategy, data.draw(st.integers(1, 13)), mi=mi)
+    whole = decode(captioner, features, search)
+    found = decode(captioner, features[rows], search)
     assert found.captions == [whole.captions[row] for row in rows]
     for name in ("tokens", "scores", "beam_tokens", "beam_scores", "predictions", "attentions"):
         expected = getattr(whole, name)
@@ -128,9 +135,9 @@ def test_a_description_does_not_depend_on_the_rows_beside_it(strategy, data):
 @each_strategy
 def test_rows_in_parts_are_described_the_same(strategy, monkeypatch):
     features = draw_features(23)
-    whole = decode(CAPTIONER, features, strategy=strategy)
+    whole = decode(CAPTIONER, features, Search(strategy))
     monkeypatch.setattr("nemesis.milan.describe.BEAMS", 10)
-    found = decode(CAPTIONER, features, strategy=strategy)
+    found = decode(CAPTIONER, features, Search(strategy))
     assert torch.equal(found.tokens, whole.tokens)
     assert torch.equal(found.scores, whole.scores)
 
@@ -151,7 +158,7 @@ def test_company_changes_no_bit_at_a_size_where_products_depend_on_it():
 @settings(max_examples=25)
 def test_beam_search_equals_the_slow_copy(seed, beam, length, mi):
     captioner, features = draw_captioner(seed), draw_features(3, seed)
-    found = decode(captioner, features, strategy="beam", beam=beam, length=length, mi=mi)
+    found = decode(captioner, features, Search("beam", beam, length=length, mi=mi))
     for row in range(3):
         expected = slow_beam_search(captioner, features[row], beam, length, 0.2 if mi else None)
         close(found.beam_scores[row], torch.tensor([score for score, _ in expected]))
@@ -161,7 +168,7 @@ def test_beam_search_equals_the_slow_copy(seed, beam, length, mi):
 
 def test_reranking_weighs_each_beam_with_the_language_model():
     features = draw_features(4, seed=8)
-    found = decode(CAPTIONER, features, beam=6, temperature=0.7)
+    found = decode(CAPTIONER, features, Search(beam=6, temperature=0.7))
     for row in range(4):
         beams = slow_beam_search(CAPTIONER, features[row], 6, 8)
         start, stop = WORDS.start, WORDS.stop
@@ -174,8 +181,8 @@ def test_reranking_weighs_each_beam_with_the_language_model():
 def test_greedy_is_a_beam_of_one():
     features = draw_features(12)
     for mi in (False, True):
-        greedy = decode(CAPTIONER, features, strategy="greedy", mi=mi)
-        beam = decode(CAPTIONER, features, strategy="beam", beam=1, mi=mi)
+        greedy = decode(CAPTIONER, features, Search("greedy", mi=mi))
+        beam = decode(CAPTIONER, features, Search("beam", 1, mi=mi))
         assert torch.equal(greedy.tokens, beam.tokens)
         close(greedy.scores, beam.scores)
 
@@ -183,7 +190,7 @@ def test_greedy_is_a_beam_of_one():
 @pytest.mark.arithmetic
 def test_nothing_counts_after_the_first_stop():
     features = draw_features(40)
-    found, whole = (decode(CAPTIONER, features, strategy="greedy", published=mode) for mode in (False, True))
+    found, whole = (decode(CAPTIONER, features, Search("greedy", published=mode)) for mode in (False, True))
     stopped = (whole.tokens == WORDS.stop).cumsum(1).bool()
     after = stopped.roll(1, 1).index_fill(1, torch.tensor([0]), False)
     assert after.any(dim=1).any() and not after.any(dim=1).all()
@@ -198,8 +205,8 @@ def test_nothing_counts_after_the_first_stop():
 
 def test_forced_captions_score_what_greedy_scored():
     features = draw_features(10)
-    greedy = decode(CAPTIONER, features, strategy="greedy")
-    forced = decode(CAPTIONER, features, strategy=greedy.tokens)
+    greedy = decode(CAPTIONER, features, Search("greedy"))
+    forced = decode(CAPTIONER, features, Search(greedy.tokens))
     assert torch.equal(forced.scores, greedy.scores)
     assert torch.equal(forced.predictions, greedy.predictions)
 
@@ -209,7 +216,7 @@ def test_samples_follow_the_probabilities_and_the_generator():
 
     def draw(count, seed=1):
         generator = torch.Generator().manual_seed(seed)
-        return decode(PLAIN, features[:count], strategy="sample", length=2, generator=generator)
+        return decode(PLAIN, features[:count], Search("sample", length=2), generator)
 
     found = draw(4000)
     odds = torch.bincount(found.tokens[:, 0], minlength=WORDS.size) / 4000
@@ -220,7 +227,7 @@ def test_samples_follow_the_probabilities_and_the_generator():
 
 def test_no_rows_give_no_captions():
     for strategy in ("greedy", "beam", "rerank"):
-        assert decode(CAPTIONER, draw_features(0), strategy=strategy).captions == []
+        assert decode(CAPTIONER, draw_features(0), Search(strategy)).captions == []
 
 
 def test_modules_keep_their_mode_and_nothing_drops_out():
@@ -246,7 +253,7 @@ def test_modules_keep_their_mode_and_nothing_drops_out():
 )
 def test_what_a_captioner_cannot_do_is_one_line(captioner, options, message):
     with pytest.raises(InputError, match=message) as caught:
-        decode(captioner, draw_features(2), **options)
+        decode(captioner, draw_features(2), Search(**options))
     assert "\n" not in str(caught.value)
 
 
@@ -258,4 +265,5 @@ def test_features_of_another_encoder_are_one_line():
 def test_settings_of_the_captioner_are_the_default():
     features = draw_features(3)
     greedy = replace(CAPTIONER, settings=CAPTIONER.settings | {"strategy": "greedy", "length": 3})
-    assert torch.equal(decode(greedy, features).tokens, decode(CAPTIONER, features, strategy="greedy", length=3).tokens)
+    expected = decode(CAPTIONER, features, Search("greedy", length=3))
+    assert torch.equal(decode(greedy, features).tokens, expected.tokens)
