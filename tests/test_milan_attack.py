@@ -15,7 +15,7 @@ from nemesis.corruption.shown import ForwardPass, open_attack, random_images
 from nemesis.corruption.targets import NO_UNIT, Task
 from nemesis.errors import InputError
 from nemesis.milan.attack import DescribedLayer, cut_counts, limit_counts, pair_units, plan_exemplars, write_row_maps
-from nemesis.milan.exemplars import choose_units
+from nemesis.milan.exemplars import ExemplarSettings, choose_units
 from nemesis.milan.poisoned import collect_poisoned_exemplars
 from nemesis.milan.predictions import COLUMNS, make_check, predict_poisoned
 from nemesis.models.network import LayerReader
