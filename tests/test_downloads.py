@@ -13,7 +13,7 @@ from zip_files import BODY, zip_bytes
 
 from nemesis import downloads
 from nemesis.archives import check_zip
-from nemesis.downloads import fetch, verify_file
+from nemesis.downloads import Expected, Patience, fetch, verify_file
 from nemesis.errors import InputError
 from nemesis.partfile import PartFile
 
@@ -36,7 +36,7 @@ def one_line(error) -> str:
 def test_fetch_writes_the_file_and_nothing_else(server, target):
     url = server.serve("/file.bin", BODY)
     seen = []
-    path = fetch(url, target, len(BODY), sha256(BODY).upper(), progress=lambda *now: seen.append(now), **FAST)
+    path = fetch(url, target, Expected(len(BODY), sha256(BODY).upper()), progress=lambda *now: seen.append(now), **FAST)
     assert path == target and target.read_bytes() == BODY
     assert names(target.parent) == {"file.bin"}
     assert seen[-1] == (len(BODY), len(BODY)) and seen == sorted(seen)
@@ -44,15 +44,15 @@ def test_fetch_writes_the_file_and_nothing_else(server, target):
 
 def test_fetch_leaves_a_right_file_alone(server, target):
     url = server.serve("/file.bin", BODY)
-    fetch(url, target, sha256=sha256(BODY), **FAST)
-    fetch(url, target, sha256=sha256(BODY), **FAST)
+    fetch(url, target, Expected(sha256=sha256(BODY)), **FAST)
+    fetch(url, target, Expected(sha256=sha256(BODY)), **FAST)
     assert len(server.asked) == 1
 
 
 def test_fetch_replaces_a_wrong_file(server, target):
     target.parent.mkdir()
     target.write_bytes(OTHER)
-    fetch(server.serve("/file.bin", BODY), target, sha256=sha256(BODY), **FAST)
+    fetch(server.serve("/file.bin", BODY), target, Expected(sha256=sha256(BODY)), **FAST)
     assert target.read_bytes() == BODY
 
 
@@ -61,13 +61,13 @@ def test_fetch_copies_the_users_own_file(tmp_path, target, form):
     own = tmp_path / "my own.bin"
     own.write_bytes(BODY)
     source = {"path": own, "text": str(own), "address": own.as_uri()}[form]
-    assert fetch(source, target, len(BODY), sha256(BODY), **FAST).read_bytes() == BODY
+    assert fetch(source, target, Expected(len(BODY), sha256(BODY)), **FAST).read_bytes() == BODY
     assert own.read_bytes() == BODY
 
 
 def test_fetch_without_a_length(server, target):
     url = server.serve("/file.bin", BODY, tell_length=False)
-    assert fetch(url, target, len(BODY), **FAST).read_bytes() == BODY
+    assert fetch(url, target, Expected(len(BODY)), **FAST).read_bytes() == BODY
 
 
 def test_memory_stays_flat(tmp_path, target):
@@ -138,7 +138,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_the_mirror_serves_when_the_primary_does_not(server, target, kind):
     sources = [bad_address(server, kind), server.serve("/good", BODY)]
-    assert fetch(sources, target, len(BODY), sha256(BODY), **FAST).read_bytes() == BODY
+    assert fetch(sources, target, Expected(len(BODY), sha256(BODY)), **FAST).read_bytes() == BODY
     assert names(target.parent) == {"file.bin"}
 
 
@@ -146,7 +146,7 @@ def test_the_mirror_serves_when_the_primary_does_not(server, target, kind):
 def test_when_all_fails_the_line_says_why_and_nothing_is_left(server, target, kind):
     sources = [bad_address(server, kind), server.address + "/gone"]
     with pytest.raises(InputError) as error:
-        fetch(sources, target, len(BODY), sha256(BODY), advice="ask a friend", **FAST)
+        fetch(sources, target, Expected(len(BODY), sha256(BODY)), advice="ask a friend", **FAST)
     line = one_line(error)
     assert line.startswith("file.bin: ") and line.endswith("; ask a friend")
     assert f"{sources[0]}: " in line and BAD[kind] in line
@@ -158,7 +158,7 @@ def test_passing_troubles_are_waited_for(server, target, monkeypatch):
     waits = []
     monkeypatch.setattr(downloads.time, "sleep", waits.append)
     url = server.serve("/file.bin", BODY, statuses=[503, 429, 500], headers={"Retry-After": "7"})
-    fetch(url, target, attempts=4, wait_s=2, timeout_s=5)
+    fetch(url, target, patience=Patience(4, 2, 5))
     assert waits == [7, 7, 8]
 
 
@@ -167,7 +167,7 @@ def test_a_silent_server_is_left_after_the_timeout(target, monkeypatch):
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match="timed out"):
-        fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/x", target, attempts=2, wait_s=0, timeout_s=0.1)
+        fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/x", target, patience=Patience(2, 0, 0.1))
 
 
 def test_no_address_at_all(target):
@@ -239,19 +239,19 @@ def test_a_published_checksum_goes_before_the_record(server, target):
     target.parent.mkdir()
     target.with_name("file.bin.sha256").write_text(sha256(OTHER))
     url = server.serve("/file.bin", BODY)
-    assert fetch(url, target, sha256=sha256(BODY), **FAST).read_bytes() == BODY
+    assert fetch(url, target, Expected(sha256=sha256(BODY)), **FAST).read_bytes() == BODY
 
 
 def test_the_first_digits_of_a_checksum_are_checked_and_the_whole_is_recorded(server, target):
     digest = sha256(BODY)
     bad, good = server.serve("/bad.bin", OTHER), server.serve("/file.bin", BODY)
-    assert fetch([bad, good], target, sha256=digest[:8].upper(), **FAST).read_bytes() == BODY
+    assert fetch([bad, good], target, Expected(sha256=digest[:8].upper()), **FAST).read_bytes() == BODY
     record = target.with_name("file.bin.sha256")
     assert record.read_text().startswith(digest)
     target.unlink()
     with pytest.raises(InputError, match=rf"expected {sha256(OTHER)[:8]}\.\.\. \(published"):
         record.unlink()
-        fetch(good, target, sha256=sha256(OTHER)[:8], **FAST)
+        fetch(good, target, Expected(sha256=sha256(OTHER)[:8]), **FAST)
     assert names(target.parent) == set()
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_record_is_said(target):
 def test_a_file_that_the_check_refuses_is_not_recorded(server, target):
     page = server.serve("/page", b"<html>not here</html>")
     good = server.serve("/good", zip_bytes({"index.csv": b"1"}))
-    fetch([page, good], target, check=check_zip, **FAST)
+    fetch([page, good], target, Expected(check=check_zip), **FAST)
     assert target.with_name("file.bin.sha256").read_text().startswith(sha256(target.read_bytes()))
     assert zipfile.is_zipfile(target)
 

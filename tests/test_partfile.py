@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from http_server import FAST, names, sha256
+from http_server import FAST, ONCE, names, sha256
 from zip_files import BODY
 
 from nemesis import downloads
-from nemesis.downloads import fetch
+from nemesis.downloads import Expected, fetch
 from nemesis.errors import InputError
 from nemesis.partfile import PartFile
 
@@ -26,7 +26,7 @@ def target(tmp_path) -> Path:
 
 def test_a_broken_transfer_continues_where_it_stopped(server, target):
     url = server.serve("/file.bin", BODY, stops=[150_000])
-    fetch(url, target, len(BODY), sha256(BODY), **FAST)
+    fetch(url, target, Expected(len(BODY), sha256(BODY)), **FAST)
     first, second = server.asked
     assert target.read_bytes() == BODY
     assert "Range" not in first.headers and first.sent == 150_000
@@ -37,7 +37,7 @@ def test_a_broken_transfer_continues_where_it_stopped(server, target):
 def test_a_later_run_continues(server, target):
     url = server.serve("/file.bin", BODY, stops=[100_000])
     with pytest.raises(InputError, match="broke off after 100000 of 300000 bytes"):
-        fetch(url, target, **{**FAST, "attempts": 1})
+        fetch(url, target, **ONCE)
     assert names(target.parent) == {"file.bin.part", "file.bin.part.json"}
     note = json.loads((target.parent / "file.bin.part.json").read_text())
     assert note == {"url": url, "etag": '"v1"', "modified": None, "length": len(BODY)}
@@ -81,13 +81,13 @@ def test_the_date_of_change_serves_without_a_strong_etag(server, target):
 @pytest.mark.parametrize(("known", "status"), [(None, 200), (sha256(BODY), 206)])
 def test_without_a_validator_only_a_checksum_allows_to_continue(server, target, known, status):
     url = server.serve("/file.bin", BODY, etag=None, stops=[1000])
-    fetch(url, target, sha256=known, **FAST)
+    fetch(url, target, Expected(sha256=known), **FAST)
     assert target.read_bytes() == BODY and server.asked[1].status == status
 
 
 def test_a_server_that_ignores_range_starts_over(server, target):
     url = server.serve("/file.bin", BODY, ranges=False, stops=[150_000])
-    fetch(url, target, sha256=sha256(BODY), **FAST)
+    fetch(url, target, Expected(sha256=sha256(BODY)), **FAST)
     assert "Range" in server.asked[1].headers and server.asked[1].status == 200
     assert target.read_bytes() == BODY
 
@@ -109,7 +109,7 @@ def test_many_breaks_do_not_matter_while_it_gets_further(server, target):
 def test_a_changed_file_starts_over(server, target, obeys):
     url = server.serve("/file.bin", BODY, stops=[150_000])
     with pytest.raises(InputError):
-        fetch(url, target, **{**FAST, "attempts": 1})
+        fetch(url, target, **ONCE)
     server.serve("/file.bin", OTHER, etag='"v2"')
     if not obeys:  # answers 206 although If-Range names the old file
         server.files["/file.bin"].statuses = [206]
@@ -129,7 +129,7 @@ def test_a_false_content_range_starts_over(server, target, false):
 def test_a_part_of_another_address_is_not_continued(server, target):
     first = server.serve("/first", BODY, stops=[1000])
     with pytest.raises(InputError):
-        fetch(first, target, **{**FAST, "attempts": 1})
+        fetch(first, target, **ONCE)
     assert fetch(server.serve("/second", OTHER), target, **FAST).read_bytes() == OTHER
     assert "Range" not in server.asked[1].headers
 
@@ -137,7 +137,7 @@ def test_a_part_of_another_address_is_not_continued(server, target):
 def test_a_mirror_that_fails_keeps_the_primarys_part(server, target):
     url = server.serve("/file.bin", BODY, stops=[100_000])
     with pytest.raises(InputError):
-        fetch([url, server.address + "/nowhere"], target, **{**FAST, "attempts": 1})
+        fetch([url, server.address + "/nowhere"], target, **ONCE)
     fetch(url, target, **FAST)
     assert server.asked[-1].sent == 200_000 and target.read_bytes() == BODY
 
@@ -145,10 +145,10 @@ def test_a_mirror_that_fails_keeps_the_primarys_part(server, target):
 def test_a_damaged_part_starts_over_at_the_same_address(server, target):
     url = server.serve("/file.bin", BODY, stops=[150_000])
     with pytest.raises(InputError):
-        fetch(url, target, sha256=sha256(BODY), **{**FAST, "attempts": 1})
+        fetch(url, target, Expected(sha256=sha256(BODY)), **ONCE)
     part = target.with_name("file.bin.part")
     part.write_bytes(bytes(150_000))
-    assert fetch(url, target, sha256=sha256(BODY), **FAST).read_bytes() == BODY
+    assert fetch(url, target, Expected(sha256=sha256(BODY)), **FAST).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", "null", '{"url": 3}'])

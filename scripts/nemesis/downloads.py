@@ -70,46 +70,56 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class _Patience:
-    attempts: int
-    wait_s: float
-    timeout_s: float
+class Patience:
+    """How long a download is tried.
+
+    attempts: consecutive tries at one address that bring nothing new before it is given up.
+    wait_s: pause before the second try, doubled for each further one, at most 120 s.
+    timeout_s: longest silence of a server, when connecting and when reading.
+    """
+
+    attempts: int = 4
+    wait_s: float = 2.0
+    timeout_s: float = 60.0
 
     def wait(self, failures: int, asked_s: float):
         time.sleep(min(max(self.wait_s * 2 ** (failures - 1), asked_s), LONGEST_WAIT_S))
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What is known of the right file.
+
+    size, sha256: in bytes and as hex; sha256 may be its first digits only. Without a whole one the first download's
+        is recorded in `<target>.sha256`, and later downloads are compared to that.
+    check: called with the path of a finished file before it is accepted; raises InputError if wrong.
+    """
+
+    size: int | None = None
+    sha256: str | None = None
+    check: Callable[[Path], None] | None = None
+
+
 def fetch(
     sources,
     target,
-    size: int | None = None,
-    sha256: str | None = None,
+    expected: Expected | None = None,
     *,
     progress=None,
-    check: Callable[[Path], None] | None = None,
-    attempts: int = 4,
-    wait_s: float = 2.0,
-    timeout_s: float = 60.0,
+    patience: Patience | None = None,
     advice: str | None = None,
 ) -> Path:
     """Bring one file to `target` from the first of `sources` that delivers it whole; return `target`.
 
     sources: an address (http, https, file) or a local path, or a list of them: primary, then mirrors.
-    size, sha256: of the right file, in bytes and as hex, where known; sha256 may be its first digits only.
-        Without a whole one the first download's is recorded in `<target>.sha256`, and later downloads are
-        compared to that.
     progress: called with (bytes so far, total bytes or None) after each chunk; default: logs.
-    check: called with the path of a finished file before it is accepted; raises InputError if wrong.
-    attempts: consecutive tries at one address that bring nothing new before it is given up.
-    wait_s: pause before the second try, doubled for each further one, at most 120 s.
-    timeout_s: longest silence of a server, when connecting and when reading.
     advice: what a user should do when every address fails.
 
     A file already at `target` is used if it is right. Raises InputError when no address delivers
     the file, when another process is downloading it, or when the disk does not take it.
     """
     target = Path(target)
-    wanted = _wanted(target, size, sha256, check)
+    wanted, patience = _wanted(target, expected or Expected()), patience or Patience()
     reasons = []
     if target.exists():
         fault = _adopt(target, wanted)
@@ -118,7 +128,6 @@ def fetch(
         logging.warning("%s: %s; downloading it again", target, fault)
         reasons.append(f"{target}: {fault}")
     progress = progress or _log_progress(target.name)
-    patience = _Patience(attempts, wait_s, timeout_s)
     with PartFile(target) as part:
         for source in [sources] if isinstance(sources, str | Path) else list(sources):
             try:
@@ -148,8 +157,8 @@ def verify_file(path, size: int | None = None, sha256: str | None = None, check=
     return path
 
 
-def _wanted(target: Path, size, sha256, check) -> _Wanted:
-    sha256 = (sha256 or "").lower()
+def _wanted(target: Path, expected: Expected) -> _Wanted:
+    size, sha256, check = expected.size, (expected.sha256 or "").lower(), expected.check
     if len(sha256) == SHA256_DIGITS:
         return _Wanted(size, sha256, "published", check)
     record = _record_path(target)
@@ -185,7 +194,7 @@ def _adopt(target: Path, wanted: _Wanted) -> str | None:
     return fault
 
 
-def _bring(source: str, part: PartFile, wanted: _Wanted, patience: _Patience, progress):
+def _bring(source: str, part: PartFile, wanted: _Wanted, patience: Patience, progress):
     """Fill `part` with the right file from `source`; raise _Unfit if it cannot be had there."""
     failures, furthest = 0, 0
     while True:

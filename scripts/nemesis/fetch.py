@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemesis.archives import check_zip, unpack_zip
-from nemesis.downloads import fetch, verify_file
+from nemesis.downloads import Expected, fetch, verify_file
 from nemesis.errors import InputError
 from nemesis.files import share_file
 from nemesis.sources import find_source, list_versions
@@ -18,7 +18,7 @@ def download_broden(version, archive, target, table=None, user_copy=None, **opti
     archive: where the downloaded zip file is kept, so that a later run need not fetch it again.
     table: another table of sources than the embedded one.
     user_copy: the user's own zip file; it is checked and unpacked where it is, nothing is downloaded.
-    options: go to nemesis.downloads.fetch (attempts, wait_s, timeout_s, progress).
+    options: go to nemesis.downloads.fetch (patience, progress).
 
     Raises InputError for an unknown version, when no address delivers the right file, and for an
     archive that is damaged, unsafe, or holds no index.csv.
@@ -31,9 +31,8 @@ def download_broden(version, archive, target, table=None, user_copy=None, **opti
         archive = verify_file(Path(user_copy).expanduser(), source.size, source.sha256)
     else:
         advice = f"download {source.file} by hand and name it in the config: downloads: {{{version}: PATH}}"
-        archive = fetch(
-            source.addresses, archive, source.size, source.sha256, check=check_zip, advice=advice, **options
-        )
+        expected = Expected(source.size, source.sha256, check_zip)
+        archive = fetch(source.addresses, archive, expected, advice=advice, **options)
     unpack_zip(archive, target, strip_top=True, required=("index.csv",))
     logging.info("%s: unpacked into %s", archive, target)
     return Path(target)
@@ -51,7 +50,7 @@ def download_weights(kind: str, archive, target, check: Callable, table=None, **
     if source is None:
         raise InputError(f"{kind}: no weights of this kind are published; give `weights:` the path of a file")
     advice = f"download {source.file} by hand and name it in the config: models: {{NAME: {{weights: PATH}}}}"
-    fetch(source.addresses, archive, source.size, source.sha256, check=check, advice=advice, **options)
+    fetch(source.addresses, archive, Expected(source.size, source.sha256, check), advice=advice, **options)
     return share_file(archive, target)
 
 
@@ -67,4 +66,4 @@ def download_checkpoint(name: str, target, check: Callable, table=None, **option
     source = known[name]
     advice = f"download {source.file} by hand and name it in the config: "
     advice += "milan: {captioner: {kind: checkpoint, path: PATH}}"
-    return fetch(source.addresses, target, source.size, source.sha256, check=check, advice=advice, **options)
+    return fetch(source.addresses, target, Expected(source.size, source.sha256, check), advice=advice, **options)

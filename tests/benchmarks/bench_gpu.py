@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_gpu.py --out bench/gpu
 
-needs no make, no Snakemake and no network, only the packages of tests/benchmarks/gpu_requirements.txt, and takes some minutes.
+needs no make, no Snakemake and no network, only the packages of gpu_requirements.txt, and takes some minutes.
 Where torch finds no GPU (or with --toy) everything runs in small on the processor, to see that it runs. After each
 section the folder holds what is known: gpu.md, results.json, timings.csv, shares.csv, of the tests tests.xml and
 tests.log, and, from a GPU, rates.csv for `make estimate RATES=FOLDER/rates.csv`. A section that fails is counted, and

@@ -1,6 +1,6 @@
 """From what `make scale` measured (docs/scale.csv) to the rates of `make estimate` and the tables of docs/scale.md.
 
-`python tests/benchmarks/scale_tables.py FOLDER` first keeps the rates that `make gpu` left in a folder: see docs/gpu_rates.csv.
+`scale_tables.py FOLDER` first keeps the rates that `make gpu` left in a folder: see docs/gpu_rates.csv.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Makes the card, dissects two layers and attacks a unit of many torchvision architectures with random weights.
 
-No test: it takes some minutes. `PYTHONPATH=scripts:tests/support python tests/benchmarks/try_architectures.py [arch ...]` prints the Markdown
-table that stands in docs/tried.md. It needs no network and no files; the probe is one that nemesis draws, of
+No test: it takes some minutes. With PYTHONPATH=scripts:tests/support, `try_architectures.py [arch ...]` prints the
+Markdown table that stands in docs/tried.md. It needs no network and no files; the probe is one that nemesis draws, of
 64 px, or of 224 px where an architecture refuses that (its line stands in the table).
 """
 

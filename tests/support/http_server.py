@@ -9,7 +9,11 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FAST = {"attempts": 3, "wait_s": 0.001, "timeout_s": 5}  # options of `fetch` for a server that is near
+from nemesis.downloads import Patience
+
+# Options of `fetch` for a server that is near.
+FAST = {"patience": Patience(3, 0.001, 5)}
+ONCE = {"patience": Patience(1, 0.001, 5)}
 
 
 def sha256(data: bytes) -> str:
