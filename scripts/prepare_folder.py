@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nemesis.files import sha256_json
 from nemesis.job import job
-from nemesis.probes.folder import prepare_folder
+from nemesis.probes.folder import Crop, prepare_folder
 
 with job(snakemake.log[0]):
     spec = snakemake.params.spec
@@ -12,8 +12,7 @@ with job(snakemake.log[0]):
         snakemake.input.folder,
         Path(snakemake.output.store).parent,
         snakemake.output.concepts,
-        size=spec["size"],
-        resize=spec.get("resize"),
+        Crop(spec["size"], spec.get("resize")),
         max_images=spec.get("max_images"),
         config_hash=sha256_json(spec),
     )

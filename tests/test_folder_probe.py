@@ -16,7 +16,7 @@ from nemesis import __version__, stores
 from nemesis.dissection.dissect import load_concepts
 from nemesis.errors import InputError
 from nemesis.probes import probe as probes
-from nemesis.probes.folder import NO_CLASS, crop_image, default_resize, prepare_folder, read_folder
+from nemesis.probes.folder import NO_CLASS, Crop, crop_image, prepare_folder, read_folder
 from nemesis.probes.probe import open_probe, present_concepts, read_concepts
 from nemesis.probes.scan import SUFFIXES, fingerprint, scan_folder
 
@@ -53,8 +53,8 @@ def photos(tmp_path):
 NAMES = ["alone.jpeg", "bird/b.bmp", "cat/10.JPG", "cat/2.png", "cat/more/a.webp"]
 
 
-def prepare(root, out, **options):
-    prepare_folder(root, out / "probe.zarr", out / "concepts.csv", **({"size": SIZE} | options))
+def prepare(root, out, size=SIZE, resize=None, **options):
+    prepare_folder(root, out / "probe.zarr", out / "concepts.csv", Crop(size, resize), **options)
     return open_probe(out / "probe.zarr")
 
 
@@ -98,7 +98,7 @@ def test_every_image_is_the_one_of_its_name(photos, tmp_path):
     probe = prepare(photos, tmp_path / "out")
     for number, name in enumerate(NAMES):
         with Image.open(photos / name) as image:
-            expected = np.asarray(crop_image(image.convert("RGB"), SIZE, default_resize(SIZE)))
+            expected = np.asarray(crop_image(image.convert("RGB"), Crop(SIZE)))
         np.testing.assert_array_equal(probe.take_images([number])[0], expected.transpose(2, 0, 1))
 
 
@@ -194,17 +194,17 @@ def test_damaged_exif_data_does_not_matter(tmp_path, damage):
 
 @given(st.integers(1, 400))
 def test_default_resize_has_the_proportion_of_256_to_224(size):
-    assert abs(default_resize(size) / size - 256 / 224) <= 0.5 / size
-    assert default_resize(size) >= size
+    assert abs(Crop(size).shorter / size - 256 / 224) <= 0.5 / size
+    assert Crop(size).shorter >= size
 
 
 def test_default_resize():
-    assert [default_resize(size) for size in (224, 112, 128)] == [256, 128, 146]
+    assert [Crop(size).shorter for size in (224, 112, 128)] == [256, 128, 146]
 
 
 def test_the_middle_is_cut_by_hand():
     pixels = random_pixels(6, 9)
-    cut = np.asarray(crop_image(Image.fromarray(pixels), 4, 6))  # no resizing: the shorter side is 6 already
+    cut = np.asarray(crop_image(Image.fromarray(pixels), Crop(4, 6)))  # no resizing: the shorter side is 6 already
     np.testing.assert_array_equal(cut, pixels[1:5, 2:6])  # (6 - 4) / 2 = 1; (9 - 4) / 2 = 2.5, to the even 2
 
 
@@ -213,8 +213,8 @@ def test_images_are_cut_as_by_torchvision(height, width, size, more):
     transforms = pytest.importorskip("torchvision.transforms")
     image = Image.fromarray(random_pixels(height, width))
     expected = transforms.CenterCrop(size)(transforms.Resize(size + more)(image))
-    assert crop_image(image, size, size + more).size == (size, size)
-    np.testing.assert_array_equal(np.asarray(crop_image(image, size, size + more)), np.asarray(expected))
+    assert crop_image(image, Crop(size, size + more)).size == (size, size)
+    np.testing.assert_array_equal(np.asarray(crop_image(image, Crop(size, size + more))), np.asarray(expected))
 
 
 def test_photographs_are_cut_as_by_torchvision(shared, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from tiny_probe import LABEL_SIZE, TinyRow, mask_pixels, save, write_broden
 
 from nemesis.errors import InputError
-from nemesis.probes.folder import prepare_folder
+from nemesis.probes.folder import Crop, prepare_folder
 from nemesis.probes.probe import open_probe, prepare_probe, read_concepts
 
 SIDE = 32
@@ -164,7 +164,7 @@ def as_broden(root, out):
 
 def as_folder(root, out):
     (root / "images" / MASK).unlink(missing_ok=True)
-    prepare_folder(root / "images", out / "probe.zarr", out / "concepts.csv", size=SIDE, resize=SIDE)
+    prepare_folder(root / "images", out / "probe.zarr", out / "concepts.csv", Crop(SIDE, SIDE))
     return open_probe(out / "probe.zarr")
 
 
@@ -211,7 +211,7 @@ def test_files_are_counted_and_the_first_is_named(tmp_path):
     for name in ("b.png", "c.png"):
         PICTURE.save(tmp_path / "photos" / name, exif=make_exif(8))
     (tmp_path / "photos" / "d.heic").touch()
-    prepare_folder(tmp_path / "photos", tmp_path / "p.zarr", tmp_path / "c.csv", size=8)
+    prepare_folder(tmp_path / "photos", tmp_path / "p.zarr", tmp_path / "c.csv", Crop(8))
     assert open_probe(tmp_path / "p.zarr").store.attrs["notes"] == [
         "left out 1 files that are no images: 1 .heic",
         "images turned upright, as their EXIF data says: 2 (first b.png)",
@@ -222,7 +222,7 @@ def test_a_class_without_images_is_named(tmp_path):
     for name in ("ant", "bee"):
         (tmp_path / "f" / name).mkdir(parents=True)
     PICTURE.save(tmp_path / "f/bee/0.png")
-    prepare_folder(tmp_path / "f", tmp_path / "p.zarr", tmp_path / "c.csv", size=SIDE)
+    prepare_folder(tmp_path / "f", tmp_path / "p.zarr", tmp_path / "c.csv", Crop(SIDE))
     probe = open_probe(tmp_path / "p.zarr")
     assert probe.class_names == ["bee"]
     assert probe.store.attrs["notes"] == ["folders without an image, which are no classes: 1 (ant)"]
@@ -235,7 +235,7 @@ def test_odd_names(tmp_path):
     for number, name in enumerate(names):
         save(tmp_path / "photos" / name, np.full((9, 9, 3), number, np.uint8))
     (tmp_path / "photos" / "folder.png").mkdir()
-    prepare_folder(tmp_path / "photos", tmp_path / "p.zarr", tmp_path / "c.csv", size=8)
+    prepare_folder(tmp_path / "photos", tmp_path / "p.zarr", tmp_path / "c.csv", Crop(8))
     probe = open_probe(tmp_path / "p.zarr")
     assert probe.names == names
     assert probe.images(0, len(names))[:, 0, 0, 0].tolist() == list(range(len(names)))

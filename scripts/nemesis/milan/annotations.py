@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from nemesis.errors import InputError
-from nemesis.probes.folder import ImageFolder, crop_image, default_resize, read_folder
+from nemesis.probes.folder import Crop, ImageFolder, crop_image, read_folder
 from nemesis.probes.images import open_image
 from nemesis.rows import read_rows
 
@@ -158,10 +158,7 @@ def _open_layer(path: Path, folder: ImageFolder | None, published: bool) -> Anno
 def _read_image(path: Path, size: int, squash: bool) -> np.ndarray:
     """An image, uint8 (3, size, size), as the exemplars' masks see it."""
     image = open_image(path, upright=False)  # the masks were made for the pixels as they are stored
-    if squash:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    else:
-        image = crop_image(image, size, default_resize(size))
+    image = image.resize((size, size), Image.Resampling.BILINEAR) if squash else crop_image(image, Crop(size))
     return np.asarray(image).transpose(2, 0, 1)
 
 

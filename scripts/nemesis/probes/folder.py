@@ -21,6 +21,25 @@ LONGEST = 100  # times the shorter side
 
 
 @dataclass(frozen=True)
+class Crop:
+    """What is kept of an image: the middle size x size px, once its shorter side is `resize` px.
+
+    resize is by default 256 for 224, as ImageNet networks are evaluated, and in proportion.
+    """
+
+    size: int = 224
+    resize: int | None = None
+
+    @property
+    def shorter(self) -> int:
+        """The shorter side before the cut, in px."""
+        return self.resize or round(self.size * 256 / 224)
+
+
+USUAL = Crop()
+
+
+@dataclass(frozen=True)
 class ImageFolder:
     """Images by their paths below `root`, and the number of each one's class; NO_CLASS for those in the root."""
 
@@ -30,23 +49,24 @@ class ImageFolder:
     class_names: tuple[str, ...]
 
 
-def prepare_folder(root, store_path, concepts_path, size=224, resize=None, max_images=None, config_hash=""):
+def prepare_folder(
+    root, store_path, concepts_path, crop: Crop = USUAL, max_images: int | None = None, config_hash: str = ""
+):
     """Decode a folder of images into `store_path` (zarr) and `concepts_path` (a CSV without rows).
 
     The store is that of `prepare_probe` with no label planes; `classes` int32 (N,) holds class numbers, the
-    attribute `class_names` their names. Images become size x size px, see `crop_image`; `resize` is the
-    shorter side before the crop (default: 256 for 224, and in proportion). Raises InputError that names the
-    folder or the image that is wrong.
+    attribute `class_names` their names. Images are cut by `crop`. Raises InputError that names the folder or
+    the image that is wrong.
     """
-    resize = resize or default_resize(size)
-    if resize < size:
-        raise InputError(f"{root}: resize must be at least size, {size}, not {resize}")
+    size = crop.size
+    if crop.shorter < size:
+        raise InputError(f"{root}: resize must be at least size, {size}, not {crop.shorter}")
     remarks, digests = Remarks(root), {}
     folder = read_folder(root, max_images, remarks)
 
     def decode(start, stop, pool):
         names = folder.names[start:stop]
-        found = list(pool.map(lambda name: _decode(folder.root / name, size, resize, remarks), names))
+        found = list(pool.map(lambda name: _decode(folder.root / name, crop, remarks), names))
         digests.update(zip(names, (digest for _, digest in found), strict=True))
         return np.stack([pixels for pixels, _ in found]), np.zeros((stop - start, 0, size, size), np.uint16)
 
@@ -90,16 +110,12 @@ def _list_folders(root) -> set[str]:
     return {entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")}
 
 
-def default_resize(size: int) -> int:
-    """Shorter side before the crop: 256 for 224 px, as ImageNet networks are evaluated, and in proportion."""
-    return round(size * 256 / 224)
-
-
-def crop_image(image: Image.Image, size: int, resize: int) -> Image.Image:
-    """The middle size x size px of an image whose shorter side was made `resize` px (bilinear, antialiased).
+def crop_image(image: Image.Image, crop: Crop) -> Image.Image:
+    """What a crop keeps of an image; resized bilinearly, antialiased.
 
     The longer side and the crop are rounded as by torchvision's Resize and CenterCrop.
     """
+    size, resize = crop.size, crop.shorter
     width, height = image.size
     short = min(width, height)
     width, height = (resize if side == short else int(resize * side / short) for side in (width, height))
@@ -108,11 +124,11 @@ def crop_image(image: Image.Image, size: int, resize: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _decode(path: Path, size: int, resize: int, remarks: Remarks) -> tuple[np.ndarray, str]:
-    """An image, uint8 (3, size, size), the right way up, and the sha256 of its file."""
+def _decode(path: Path, crop: Crop, remarks: Remarks) -> tuple[np.ndarray, str]:
+    """An image, uint8 (3, S, S), the right way up, and the sha256 of its file."""
     image = open_image(path, remarks)
     if max(image.size) > LONGEST * min(image.size):
         width, height = image.size
         raise InputError(f"{path}: image is {height}x{width} (height x width); expected a less narrow one")
-    pixels = np.asarray(crop_image(image, size, resize))
+    pixels = np.asarray(crop_image(image, crop))
     return pixels.transpose(2, 0, 1), sha256_file(path)  # (3, S, S)

@@ -193,8 +193,8 @@ def write_arrays(group, rows: Rows, decode):
     pixels, cells = (size[0] * size[1] for size in (rows.image_size, rows.label_size))
     chunk = _images_in_chunk(max(3 * pixels, 2 * planes * cells))
     block = -(-block_size(3 * pixels, count) // chunk) * chunk
-    images = _add_images(group, "images", (count, 3, *rows.image_size), "uint8", chunk, block, "0 to 255, RGB")
-    labels = _add_images(group, "labels", (count, planes, *rows.label_size), "uint16", chunk, block, "concept")
+    images = _add_images(group, "images", (count, 3, *rows.image_size), "uint8", (chunk, block), "0 to 255, RGB")
+    labels = _add_images(group, "labels", (count, planes, *rows.label_size), "uint16", (chunk, block), "concept")
     save_array(group, "scalars", rows.scalars, ("image", "slot"), "concept number, 0 = none")
     save_array(group, "scalar_category", rows.scalar_category, ("image", "slot"), "index into categories, 255 = none")
     save_array(group, "plane_category", rows.plane_category, ("image", "plane"), "index into categories, 255 = none")
@@ -203,7 +203,7 @@ def write_arrays(group, rows: Rows, decode):
     regions = None
     if planes:
         shape, dtype = (count, *rows.label_size), id_type(rows.label_size)
-        regions = _add_images(group, "regions", shape, dtype, chunk, block, "number of the image's region")
+        regions = _add_images(group, "regions", shape, dtype, (chunk, block), "number of the image's region")
     tables: list[np.ndarray] = []
     progress = Progress("decode", count)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -291,10 +291,11 @@ def _images_in_chunk(bytes_per_image: int) -> int:
     return 2 ** int(np.log2(max(1, CHUNK_BYTES // max(1, bytes_per_image))))
 
 
-def _add_images(group, name, shape, dtype, chunk, block, units):
+def _add_images(group, name, shape, dtype, images: tuple[int, int], units):
+    """An array with an entry an image; `images` of a chunk and of a shard."""
     dims = {"images": ("image", "channel", "y", "x"), "labels": ("image", "plane", "y", "x")}
     dims = dims.get(name, ("image", "y", "x"))
-    chunks, shards = ((number, *(max(n, 1) for n in shape[1:])) for number in (chunk, block))
+    chunks, shards = ((number, *(max(n, 1) for n in shape[1:])) for number in images)
     return add_array(group, name, shape, dtype, dims, units, chunks, shards)
 
 

@@ -51,8 +51,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Region:
-    """What a painted region is, in concept names."""
+class PaintedRegion:
+    """What a region of a picture is, in concept names."""
 
     instance: int
     object: str | None
@@ -69,10 +69,10 @@ class Canvas:
         self.size, self.side, self.rng = size, size * SUPERSAMPLE, rng
         self.rgb = np.zeros((self.side, self.side, 3), dtype=np.float32)
         self.plane = np.zeros((self.side, self.side), dtype=np.uint16)
-        self.regions = [Region(0, None)]
+        self.regions = [PaintedRegion(0, None)]
         self.light = rng.uniform(-0.9, 0.9)  # where light comes from: -1 left, 1 right
 
-    def paint(self, outlines, region: Region, relief: float = 0.3, origin=None):
+    def paint(self, outlines, region: PaintedRegion, relief: float = 0.3, origin=None):
         """Paint outlines (canvas pixels) as one region; `origin` (y, x) moves its surface along."""
         found = rasterise(outlines, self.side)
         if found is None:
@@ -166,13 +166,17 @@ def _blurred(mask, radius: float) -> np.ndarray:
     return np.asarray(picture, dtype=np.float32) / 255
 
 
-def _ellipse(rng, cx, cy, rx, ry, start=0.0, end=360.0):
+def _trace_ellipse(cx, cy, rx, ry, start=0.0, end=360.0):
     angles = np.radians(np.linspace(start, end, SHAPE_POINTS, endpoint=end - start < 360))
     return np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], axis=1)
 
 
+def _ellipse(rng, cx, cy, rx, ry):
+    return _trace_ellipse(cx, cy, rx, ry)
+
+
 def _circle(rng, cx, cy, r):
-    return _ellipse(rng, cx, cy, r, r)
+    return _trace_ellipse(cx, cy, r, r)
 
 
 def _rect(rng, x0, y0, x1, y1):
@@ -203,20 +207,21 @@ def _line(rng, x0, y0, x1, y1, width):
     return np.concatenate(ends)
 
 
-def _arc(rng, cx, cy, rx, ry, start, end, width):
-    outer = _ellipse(rng, cx, cy, rx + width / 2, ry + width / 2, start, end)
-    inner = _ellipse(rng, cx, cy, rx - width / 2, ry - width / 2, start, end)
+def _arc(rng, *numbers):
+    cx, cy, rx, ry, start, end, width = numbers
+    outer = _trace_ellipse(cx, cy, rx + width / 2, ry + width / 2, start, end)
+    inner = _trace_ellipse(cx, cy, rx - width / 2, ry - width / 2, start, end)
     if end - start >= 360:  # close the ring, or a slit is left
         outer, inner = np.concatenate([outer, outer[:1]]), np.concatenate([inner, inner[:1]])
     return np.concatenate([outer, inner[::-1]])
 
 
 def _dome(rng, x0, y0, x1, y1):
-    return _ellipse(rng, (x0 + x1) / 2, y1, (x1 - x0) / 2, y1 - y0, 180, 360 - 1e-6)
+    return _trace_ellipse((x0 + x1) / 2, y1, (x1 - x0) / 2, y1 - y0, 180, 360 - 1e-6)
 
 
 def _bowl(rng, x0, y0, x1, y1):
-    return _ellipse(rng, (x0 + x1) / 2, y0, (x1 - x0) / 2, y1 - y0, 0, 180)
+    return _trace_ellipse((x0 + x1) / 2, y0, (x1 - x0) / 2, y1 - y0, 0, 180)
 
 
 def _blob(rng, cx, cy, rx, ry, lobes):

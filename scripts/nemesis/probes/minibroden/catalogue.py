@@ -62,7 +62,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Layer:
+class Backdrop:
     """A background region: everything from its upper edge down to the lower border."""
 
     object: str
@@ -243,14 +243,14 @@ def _scene(where: str, name: str, body: dict) -> Scene:
     _check_keys(where, body, keys | {"at"}, keys)
     if not isinstance(body["objects"], dict) or not isinstance(body["layers"], list):
         raise InputError(f"{where}: `objects` takes names with weights, `layers` a list")
-    layers = tuple(_layer(f"{where}.layers[{i}]", item) for i, item in enumerate(body["layers"]))
+    layers = tuple(_backdrop(f"{where}.layers[{i}]", item) for i, item in enumerate(body["layers"]))
     weight = _number(f"{where}.weight", body["weight"], 0, 1000)
     things = {key: _number(f"{where}.objects.{key}", value, 0, 1000) for key, value in body["objects"].items()}
     count = _pair(f"{where}.count", body["count"])
     return Scene(name, weight, layers, things, count, str(body.get("at", "in")))
 
 
-def _layer(where: str, item: dict) -> Layer:
+def _backdrop(where: str, item: dict) -> Backdrop:
     _check_keys(where, item, {"object", "top", "looks", "zone", "edge", "chance"}, {"object", "top", "looks"})
     zone, edge = item.get("zone", "none"), item.get("edge", "straight")
     if zone not in ZONES:
@@ -262,7 +262,7 @@ def _layer(where: str, item: dict) -> Layer:
         _check_keys(where, look, {"material", "surface", "colours", "weight"}, {"colours"})
         looks.append((look.get("material"), look.get("surface"), tuple(look["colours"]), look.get("weight", 1)))
     chance = _number(f"{where}.chance", item.get("chance", 1), 0, 1)
-    return Layer(item["object"], _pair(f"{where}.top", item["top"]), tuple(looks), zone, edge, chance)
+    return Backdrop(item["object"], _pair(f"{where}.top", item["top"]), tuple(looks), zone, edge, chance)
 
 
 def _check_references(path, catalogue: Catalogue):

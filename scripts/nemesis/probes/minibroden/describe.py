@@ -41,7 +41,7 @@ def describe_drawing(catalogue: Catalogue, drawing: Drawing, scene: bool, materi
             continue
         result.append(Description("object", instance.name, box, _thing_phrase(catalogue, instance, rng)))
         result.extend(_describe_parts(catalogue, canvas, where, found, instance, rng))
-        result.extend(_describe_looks(catalogue, canvas, where, found, instance, rng, material))
+        result.extend(_describe_looks(catalogue, canvas, where, found, instance, material))
     return result
 
 
@@ -80,7 +80,8 @@ def _describe_parts(catalogue, canvas, where, found, instance, rng):
             yield Description(category, name, box, _part_phrase(noun, colour, owner, count, rng))
 
 
-def _describe_looks(catalogue, canvas, where, found, instance, rng, material: bool):
+def _describe_looks(catalogue, canvas, where, found, instance, material: bool):
+    rng = canvas.rng
     for attribute in ("texture", "material"):
         groups = {}
         for i in found:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemesis.probes.minibroden.canvas import Canvas, Look, Region
-from nemesis.probes.minibroden.catalogue import Catalogue, Layer, Scene, Thing
+from nemesis.probes.minibroden.canvas import Canvas, Look, PaintedRegion
+from nemesis.probes.minibroden.catalogue import Backdrop, Catalogue, Scene, Thing
 from nemesis.probes.minibroden.things import (
     Instance,
     draw_thing,
@@ -19,10 +19,10 @@ from nemesis.probes.minibroden.things import (
 
 
 @dataclass(frozen=True)
-class Laid:
+class LaidBackdrop:
     """A background layer as it was laid: its rows are top ... bottom (canvas pixels)."""
 
-    layer: Layer
+    layer: Backdrop
     instance: Instance
     top: float
     bottom: float
@@ -72,7 +72,7 @@ def _draw_swatch(canvas: Canvas, catalogue: Catalogue) -> Drawing:
     surface = pick(rng, ("matte", "fabric", "stone", "smooth"))
     side = canvas.side
     look = Look(rgb, colour, surface, None, kind, second_rgb, second, rng.uniform(18, 64), rng.uniform(0, math.pi))
-    canvas.paint([_rows(side, 0.0)], Region(1, None, look=look), relief=0)
+    canvas.paint([_rows(side, 0.0)], PaintedRegion(1, None, look=look), relief=0)
     _light(canvas)
     return Drawing(canvas, [], texture=kind)
 
@@ -84,16 +84,16 @@ def _lay_background(canvas: Canvas, catalogue: Catalogue, scene: Scene) -> list:
     laid = []
     for i, layer in enumerate(present):
         bottom = tops[i + 1] if i + 1 < len(tops) else side
-        look = _layer_look(catalogue, layer, rng)
+        look = _backdrop_look(catalogue, layer, rng)
         number = len(laid) + 1
         outline = _edge(layer.edge, tops[i], side, rng)
-        canvas.paint([outline], Region(number, layer.object, look=look), relief=0, origin=(0, 0))
+        canvas.paint([outline], PaintedRegion(number, layer.object, look=look), relief=0, origin=(0, 0))
         instance = Instance(number, layer.object, look.colour, look.texture, f"{scene.at} a {scene.name}", True)
-        laid.append(Laid(layer, instance, tops[i], bottom))
+        laid.append(LaidBackdrop(layer, instance, tops[i], bottom))
     return laid
 
 
-def _layer_look(catalogue: Catalogue, layer: Layer, rng) -> Look:
+def _backdrop_look(catalogue: Catalogue, layer: Backdrop, rng) -> Look:
     weights = np.array([weight for *_, weight in layer.looks])
     material, surface, colours, _ = layer.looks[_weighted(rng, weights)]
     name, rgb = resolve_colour(catalogue, pick(rng, colours), {}, rng)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nemesis.probes.minibroden.canvas import Canvas, Look, Region, trace_shape
+from nemesis.probes.minibroden.canvas import Canvas, Look, PaintedRegion, trace_shape
 from nemesis.probes.minibroden.catalogue import Catalogue, Entry, Thing, name_colours
 
 
@@ -152,7 +152,7 @@ def _nearest_name(catalogue: Catalogue, rgb) -> str:
     return names[int(name_colours(catalogue.colours, np.float32([[rgb]]))[0, 0])]
 
 
-def _region(entry: Entry, thing: Thing, under: Region | None, number: int, look: Look) -> Region:
+def _region(entry: Entry, thing: Thing, under: PaintedRegion | None, number: int, look: Look) -> PaintedRegion:
     nested = under.nested if under else None
     part = under.part if under else None
     subpart = under.subpart if under else None
@@ -162,7 +162,7 @@ def _region(entry: Entry, thing: Thing, under: Region | None, number: int, look:
         subpart = entry.name
     elif entry.name is not None:
         part = entry.name
-    return Region(number, thing.name, nested, part, subpart, look)
+    return PaintedRegion(number, thing.name, nested, part, subpart, look)
 
 
 def _cast_shadow(canvas: Canvas, thing: Thing, pose: Pose, size: float):
