@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from nemesis.resources import count_gb, grow, if_streamed
-from nemesis.stores import add_array, write_store
+from nemesis.stores import Layout, add_array, write_store
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def store(tmp_path):
         pass
     for name, shape, dtype in (("a", (3, 5, 7, 7), np.float16), ("b", (2, 5, 4, 4), np.float32)):
         with write_store(tmp_path / "maps.zarr" / name) as group:
-            add_array(group, "maps", shape, dtype, "UPhw", "1")
+            add_array(group, "maps", shape, dtype, Layout("UPhw", "1"))
     with write_store(tmp_path / "maps.zarr" / "streamed", streamed=True, shape=(3, 5, 7, 7), dtype="float16"):
         pass
     return str(tmp_path / "maps.zarr" / "zarr.json")

@@ -10,6 +10,7 @@ from nemesis.errors import InputError
 from nemesis.stores import (
     MAX_BLOCK,
     SHARD_BYTES,
+    Layout,
     add_array,
     block_size,
     blocks,
@@ -26,7 +27,8 @@ def store(tmp_path):
     rng = np.random.default_rng(0)
     with write_store(path, "hash", kind="test") as group:
         save_array(group, "values", rng.random((6, 4)), ("unit", "image"), "1", chunks=(2, 4))
-        maps = add_array(group, "maps", (4, 6, 2, 2), "float16", ("u", "n", "y", "x"), "1", (2, 3, 2, 2), (4, 3, 2, 2))
+        layout = Layout(("u", "n", "y", "x"), "1", (2, 3, 2, 2), (4, 3, 2, 2))
+        maps = add_array(group, "maps", (4, 6, 2, 2), "float16", layout)
         maps[...] = rng.random((4, 6, 2, 2))
     return path
 
@@ -117,7 +119,7 @@ def test_a_missing_array_is_noticed(store, part):
 def test_empty_chunks_are_written(tmp_path):
     with write_store(tmp_path / "zeros.zarr") as group:
         save_array(group, "zeros", np.zeros((4, 4)), ("a", "b"), "1", chunks=(2, 2))
-        sharded = add_array(group, "sharded", (4, 4), "uint8", ("a", "b"), "1", (2, 2), (4, 4))
+        sharded = add_array(group, "sharded", (4, 4), "uint8", Layout(("a", "b"), "1", (2, 2), (4, 4)))
         sharded[...] = 0
     assert len(chunk_files(tmp_path / "zeros.zarr")) == 4 + 1
     assert not read_all(tmp_path / "zeros.zarr")["zeros"].any()
@@ -125,7 +127,7 @@ def test_empty_chunks_are_written(tmp_path):
 
 def test_a_chunk_that_was_never_written_is_noticed(tmp_path):
     with write_store(tmp_path / "half.zarr") as group:
-        array = add_array(group, "maps", (4, 4), "uint8", ("a", "b"), "1", (2, 4))
+        array = add_array(group, "maps", (4, 4), "uint8", Layout(("a", "b"), "1", (2, 4)))
         array[:2] = 1
     with pytest.raises(InputError, match="lacks chunk c/1/0"):
         open_store(tmp_path / "half.zarr")

@@ -77,19 +77,29 @@ def write_root(path, **attrs):
         partial.write_bytes(held["zarr.json"].to_bytes())
 
 
-def add_array(group, name: str, shape, dtype, dims, units: str, chunks=None, shards=None):
-    """Create an array in `group` with dimension names and units; whole when `chunks` is None."""
+@dataclass(frozen=True)
+class Layout:
+    """Names of an array's dimensions, the unit of its values, and in which pieces it is stored; whole without any."""
+
+    dims: Sequence[str]
+    units: str
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+
+
+def add_array(group, name: str, shape, dtype, layout: Layout):
+    """Create an array in `group`, empty."""
     shape = tuple(int(n) for n in shape)
-    chunks = tuple(max(1, int(n)) for n in (chunks or shape))
+    chunks = tuple(max(1, int(n)) for n in (layout.chunks or shape))
     return group.create_array(
         name,
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        shards=shards,
+        shards=layout.shards,
         compressors=ZstdCodec(level=LEVEL, checksum=True),
-        dimension_names=tuple(dims),
-        attributes={"dimensions": list(dims), "units": units},
+        dimension_names=tuple(layout.dims),
+        attributes={"dimensions": list(layout.dims), "units": layout.units},
         config={"write_empty_chunks": True},
     )
 
@@ -97,7 +107,7 @@ def add_array(group, name: str, shape, dtype, dims, units: str, chunks=None, sha
 def save_array(group, name: str, values, dims, units: str, chunks=None):
     """Store a whole array that fits in memory."""
     values = np.asarray(values)
-    add_array(group, name, values.shape, values.dtype, dims, units, chunks)[...] = values
+    add_array(group, name, values.shape, values.dtype, Layout(dims, units, chunks))[...] = values
 
 
 def block_size(bytes_per_image: int, count: int) -> int:

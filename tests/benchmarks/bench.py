@@ -177,7 +177,7 @@ class Job:
         import torch
 
         from nemesis.dissection.stored import open_maps
-        from nemesis.dissection.tally import empty_tally, label_block, tally_images
+        from nemesis.dissection.tally import Weighted, empty_tally, label_block, tally_images
 
         images = min(images, self.probe.count)
         category_of = self.concepts.on.to(self.device)
@@ -193,7 +193,7 @@ class Job:
 
             def ours(tally=tally, maps=maps, limits=limits, regions=regions, scalars=scalars, once=once, place=place):
                 block = label_block(regions, scalars, self.device)
-                tally_images(tally, maps, limits[None], block, category_of, once, place)
+                tally_images(tally, maps, place, Weighted(limits[None], once), block, category_of)
 
             fast = self.clock(ours)
             arguments = (maps, limits, labels, scalars, len(category_of))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemesis.perturb.poison import ALL, Poison
-from nemesis.stores import CHUNK_BYTES, add_array, blocks, read, save_array, write_store
+from nemesis.stores import CHUNK_BYTES, Layout, add_array, blocks, read, save_array, write_store
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def keep_row_maps(path, poison: Poison, clean, inputs=()):
         save_array(group, "image", poison.image, ("row",), "number in the probe")
         save_array(group, "unit", read(poison.store["unit"]), ("row",), "number; -1 = all tasks")
         stored = add_array(
-            group, "maps", shape, clean.dtype, dims, "activation", (max(1, min(rows, shape[0])), *shape[1:])
+            group, "maps", shape, clean.dtype, Layout(dims, "activation", (max(1, min(rows, shape[0])), *shape[1:]))
         )
 
         def keep(first: int, maps: np.ndarray):

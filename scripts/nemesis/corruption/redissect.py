@@ -17,7 +17,16 @@ import torch
 from nemesis.corruption.layer import AttackedLayer
 from nemesis.devices import PROCESSOR
 from nemesis.dissection.counts import count_activations, thresholds_from_counts
-from nemesis.dissection.tally import Pairs, Tally, compute_iou, empty_tally, label_block, tally_images, tally_pairs
+from nemesis.dissection.tally import (
+    Pairs,
+    Tally,
+    Weighted,
+    compute_iou,
+    empty_tally,
+    label_block,
+    tally_images,
+    tally_pairs,
+)
 from nemesis.stores import blocks
 
 IMAGES = 128  # labels laid out at once
@@ -125,7 +134,8 @@ def _tally_changes(changes: list[Change], base: dict, thresholds, layer: Attacke
         labels = label_block(probe.take_regions(numbers), probe.scalars[numbers], device)
         maps = torch.from_numpy(np.stack([maps[numbers] for maps in base.values()])).to(device)  # (U, B, h, w)
         weights = versions.clean[:, :, numbers].long().to(device)
-        tally_images(tally, maps, limits, labels, category_of, weights, torch.arange(len(numbers), device=device))
+        place = torch.arange(len(numbers), device=device)
+        tally_images(tally, maps, place, Weighted(limits, weights), labels, category_of)
         altered = versions.select(numbers, device)
         if altered is not None:
             tally_pairs(tally, altered[0].__getitem__, altered[1], labels, category_of)

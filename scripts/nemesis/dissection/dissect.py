@@ -10,6 +10,7 @@ import torch
 from nemesis.dissection.stored import weigh_stores
 from nemesis.dissection.tally import (
     Tally,
+    Weighted,
     add_areas,
     best_labels,
     compute_iou,
@@ -77,7 +78,7 @@ def dissect_runs(runs: list[Run], probe: Probe, concepts: Concepts, device) -> l
             place = torch.from_numpy(store.image[first:last] - np.int64(start)).to(device)
             add_areas(tally, labels, times, place)
             maps = torch.from_numpy(store.read(slice(int(first), int(last)))).to(device)
-            tally_images(tally, maps, thresholds, labels, category_of, times, place)
+            tally_images(tally, maps, place, Weighted(thresholds, times), labels, category_of)
         progress.add(stop - start)
     return [tally.version(number) for number in range(len(runs))]
 

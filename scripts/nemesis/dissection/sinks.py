@@ -16,7 +16,7 @@ from nemesis import __version__
 from nemesis.dissection.counts import BINS, PatternCounts
 from nemesis.dissection.tops import TOP
 from nemesis.errors import InputError
-from nemesis.stores import CHUNK_BYTES, add_array, block_size, list_groups, open_store, save_array, write_root
+from nemesis.stores import CHUNK_BYTES, Layout, add_array, block_size, list_groups, open_store, save_array, write_root
 
 RECORD_UNITS = "1/255 (mse: squared)"
 COUNT_UNITS = 64  # whose counts are in one file
@@ -75,7 +75,7 @@ class MapSink:
         padded = -(-units // chunk) * chunk
         dims = ("unit", "image", "y", "x")
         chunks, shards = ((size, self.block, height, width) for size in (chunk, padded))
-        self.maps = add_array(group, "maps", shape, dtype, dims, "activation", chunks, shards)
+        self.maps = add_array(group, "maps", shape, dtype, Layout(dims, "activation", chunks, shards))
         self.max = add_max(group, shape, dtype, self.block)
         self.counts = PatternCounts(units, count * height * width) if counted else None
 
@@ -165,7 +165,7 @@ def save_tops(group, tops: Strongest):
 
 def add_max(group, shape, dtype: str, block: int):
     """The array of maxima (U, N) beside maps of a shape (U, N, h, w)."""
-    return add_array(group, "max", shape[:2], dtype, ("unit", "image"), "activation", chunks=(shape[0], block))
+    return add_array(group, "max", shape[:2], dtype, Layout(("unit", "image"), "activation", chunks=(shape[0], block)))
 
 
 def save_images(group, numbers: np.ndarray):

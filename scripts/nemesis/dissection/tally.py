@@ -110,20 +110,26 @@ def _count_labels(labels: np.ndarray, whole: np.ndarray, numbers: np.ndarray) ->
     return np.ascontiguousarray(table[:, :-1])
 
 
-def tally_images(
-    tally: Tally, maps: torch.Tensor, thresholds: torch.Tensor, labels: LabelBlock, category_of, weights, place
-):
+@dataclass(frozen=True)
+class Weighted:
+    """V versions of a probe: `thresholds` float32 (V, U), how often each counts a map, int64 (V, B) or (V, U, B)."""
+
+    thresholds: torch.Tensor
+    weights: torch.Tensor
+
+
+def tally_images(tally: Tally, maps: torch.Tensor, place, versions: Weighted, labels: LabelBlock, category_of):
     """Add the maps of some images of a block of labels to a tally of V versions, in place; concepts' areas apart.
 
-    `maps` is (U, B', h, w), float16 or float32; `thresholds` (V, U) float32; a mask is the map, upsampled
-    bilinearly (align_corners=False) to the label size, strictly above the threshold. `weights` (V, B') or
-    (V, U, B') int64 say how often each version counts a map; 0 leaves it out. `place` (B',) are the images'
-    places in the block, ascending.
+    `maps` is (U, B, h, w), float16 or float32; a mask is the map, upsampled bilinearly (align_corners=False) to the
+    label size, strictly above the threshold. `place` (B,) are the images' places in the block, ascending; a weight of
+    0 leaves one out.
     """
+    thresholds, weights = versions.thresholds, versions.weights
     if weights.ndim == 2:
         weights = weights[:, None].expand(-1, len(maps), -1)
-    highest = maps.amax(dim=(2, 3)).float()  # (U, B')
-    lowest = torch.where(weights > 0, thresholds[:, :, None], torch.inf).amin(0)  # (U, B')
+    highest = maps.amax(dim=(2, 3)).float()  # (U, B)
+    lowest = torch.where(weights > 0, thresholds[:, :, None], torch.inf).amin(0)  # (U, B)
     found, unit = (highest > lowest).T.nonzero(as_tuple=True)  # (P,) each, image by image
     pairs = Pairs(unit, place[found], thresholds[:, unit].T, weights[:, unit, found].T, lowest[unit, found])
     tally_pairs(tally, lambda part: maps[unit[part], found[part]], pairs, labels, category_of)

@@ -214,7 +214,7 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
             work = {"beside": prices.images("show_row", probe, rows), "follows": follows}
             maps = rows * (tasks if design.mode == "shared" else 1) * math.prod(layer.shape[1:]) * _itemsize(config)
             yield Work("dissect_designed", network, **work, disk=maps, **again)
-            yield from _beside(designed, design, site, layer, prices, tasks, rows, again)
+            yield from _beside(designed, design, site, prices, Attacked(layer, tasks, rows, again))
         if "minimum_epsilon" in designed:
             tasks, rows = _rows(designed, layer, "untargeted", budget)
             rounds = 1 + math.ceil(math.log2(designed["minimum_epsilon"]["highest"]))
@@ -225,8 +225,19 @@ def _designed(config: dict, site: Site, prices: Prices) -> Iterator[Work]:
             yield Work("minimum_epsilon", times * network, **work, gpu=True, host=host, device=device)
 
 
-def _beside(designed: dict, design, site: Site, layer, prices: Prices, tasks: int, rows: int, again) -> Iterator[Work]:
+@dataclass(frozen=True)
+class Attacked:
+    """A layer under one design: its tasks and poisoned images, and what a job on them takes beside time."""
+
+    layer: LayerWork
+    tasks: int
+    rows: int
+    takes: dict
+
+
+def _beside(designed: dict, design, site: Site, prices: Prices, attacked: Attacked) -> Iterator[Work]:
     """Other storages and collateral of one design, where the config asks for them at its eps."""
+    layer, tasks, rows, again = attacked.layer, attacked.tasks, attacked.rows, attacked.takes
     compared = designed.get("compare_storage", {"eps": (), "kinds": ()})
     if design.eps in compared["eps"]:
         kinds = len(compared["kinds"])

@@ -20,7 +20,7 @@ from nemesis.milan.exemplar_store import open_exemplars
 from nemesis.milan.exemplars import draw_units
 from nemesis.probes.probe import Probe, open_probe
 from nemesis.progress import Progress
-from nemesis.stores import add_array, blocks, read, save_array, write_store
+from nemesis.stores import Layout, add_array, blocks, read, save_array, write_store
 
 STREAM = 0x70616972
 DESIGNED, RANDOM = 0, 1  # the column `control`
@@ -131,7 +131,9 @@ def write_row_maps(path, attack: StoredAttack, forward: ForwardPass, inputs=()):
                 if name not in arrays:
                     shape = (len(poison.image), *shown.shape[1:])
                     chunks = (last - first, *shown.shape[1:])
-                    arrays[name] = add_array(group, name, shape, forward.dtype, ("row", "y", "x"), "activation", chunks)
+                    arrays[name] = add_array(
+                        group, name, shape, forward.dtype, Layout(("row", "y", "x"), "activation", chunks)
+                    )
                 arrays[name][span] = shown
             progress.add(last - first)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nemesis.errors import InputError
 from nemesis.milan.exemplars import Exemplars, LazyArray, Normalisation
-from nemesis.stores import add_array, blocks, open_store, read, save_array, take, write_store
+from nemesis.stores import Layout, add_array, blocks, open_store, read, save_array, take, write_store
 
 MASK_CHUNK = 2**24  # bytes
 PICTURE_CHUNK = 2**21
@@ -45,7 +45,7 @@ def _write_masks(group, masks: LazyArray):
     rows, *shape = masks.shape
     chunk = max(1, min(rows, MASK_CHUNK // int(np.prod(shape))))
     dims = ("row", "exemplar", "channel", "y", "x")
-    stored = add_array(group, "masks", masks.shape, bool, dims, "in the mask", (chunk, *shape))
+    stored = add_array(group, "masks", masks.shape, bool, Layout(dims, "in the mask", (chunk, *shape)))
     for first, last in blocks(rows, chunk):
         stored[first:last] = masks[first:last]
 
@@ -56,7 +56,7 @@ def _write_pictures(group, exemplars: Exemplars) -> np.ndarray:
     shape = pictures.shape[1:]
     chunk = max(1, min(len(pictures), PICTURE_CHUNK // int(np.prod(shape))))
     dims = ("picture", "channel", "y", "x")
-    stored = add_array(group, "pictures", pictures.shape, np.uint8, dims, "0 to 255, RGB", (chunk, *shape))
+    stored = add_array(group, "pictures", pictures.shape, np.uint8, Layout(dims, "0 to 255, RGB", (chunk, *shape)))
     if len(np.unique(exemplars.ids)) == len(pictures):  # each of another image
         for first, last in blocks(len(pictures), TOGETHER * chunk):
             stored[first:last] = pictures[first:last]

@@ -13,7 +13,18 @@ import numpy as np
 
 from nemesis.errors import InputError
 from nemesis.perturb.storage import store_image
-from nemesis.stores import UNKNOWN, Origin, add_array, blocks, open_store, read, save_array, store_folder, write_store
+from nemesis.stores import (
+    UNKNOWN,
+    Layout,
+    Origin,
+    add_array,
+    blocks,
+    open_store,
+    read,
+    save_array,
+    store_folder,
+    write_store,
+)
 from nemesis.threads import work_behind
 
 ALL = -1  # task of a row that is changed for every task at once
@@ -122,8 +133,12 @@ def write_poison(
         chunk = max(1, DELTA_BYTES // (3 * int(np.prod(size))))
         shape, chunks = (count, 3, *size), (max(1, min(chunk, count)), 3, *size)
         kind = "int8" if eps < 128 else "int16"
-        delta = add_array(group, "delta", shape, kind, dims, "1/255", chunks)
-        rest = add_array(group, "residue", shape, "float16", dims, "1/255", chunks) if differences.residue else None
+        delta = add_array(group, "delta", shape, kind, Layout(dims, "1/255", chunks))
+        rest = (
+            add_array(group, "residue", shape, "float16", Layout(dims, "1/255", chunks))
+            if differences.residue
+            else None
+        )
         with work_behind() as do:
             for span, found, exact in differences.parts:
                 do(delta.__setitem__, span, found.astype(kind))
@@ -160,7 +175,7 @@ def join_poison(shards: Iterable, path):
             shape = (sum(array.shape[0] for array in arrays), *first.shape[1:])
             dims, units = first.attrs["dimensions"], first.attrs["units"]
             chunk = max(1, min(shape[0], max(array.chunks[0] for array in arrays)))
-            joined = add_array(group, name, shape, first.dtype, dims, units, (chunk, *first.shape[1:]))
+            joined = add_array(group, name, shape, first.dtype, Layout(dims, units, (chunk, *first.shape[1:])))
             start, tasks = 0, 0
             for part, array in zip(parts, arrays, strict=True):
                 shift = tasks if name == "task" else 0

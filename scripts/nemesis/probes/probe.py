@@ -22,7 +22,18 @@ from nemesis.files import atomic_file, choose_quoting
 from nemesis.probes.broden import BrodenFolder, decode_images, decode_labels, read_broden
 from nemesis.probes.images import name_some
 from nemesis.progress import Progress
-from nemesis.stores import CHUNK_BYTES, add_array, block_size, blocks, open_store, read, save_array, take, write_store
+from nemesis.stores import (
+    CHUNK_BYTES,
+    Layout,
+    add_array,
+    block_size,
+    blocks,
+    open_store,
+    read,
+    save_array,
+    take,
+    write_store,
+)
 
 NO_CATEGORY = 255
 ROWS = 2**13  # labels of so many regions are read together
@@ -296,7 +307,7 @@ def _add_images(group, name, shape, dtype, images: tuple[int, int], units):
     dims = {"images": ("image", "channel", "y", "x"), "labels": ("image", "plane", "y", "x")}
     dims = dims.get(name, ("image", "y", "x"))
     chunks, shards = ((number, *(max(n, 1) for n in shape[1:])) for number in images)
-    return add_array(group, name, shape, dtype, dims, units, chunks, shards)
+    return add_array(group, name, shape, dtype, Layout(dims, units, chunks, shards))
 
 
 def _save_regions(group, tables: list[np.ndarray]):
