@@ -20,18 +20,17 @@ def take_pictures(index: Path, folder: Path):
         page = watched.open(index)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=folder / "report.png")
-        page.set_viewport_size({"width": 1280, "height": 1250})
+        page.set_viewport_size({"width": 1536, "height": 1100})
         watched.list_complete()
         for name, value in UNIT.items():
             watched.choose(**{name: value})
         page.check("#choose [name=descending]")
-        page.locator("#units").scroll_into_view_if_needed()
-        page.evaluate("document.getElementById('units').scrollIntoView()")
         page.locator("#list button").first.click()
+        page.evaluate("document.getElementById('units').scrollIntoView()")
         page.wait_for_selector("#detail .pairs img")
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(500)
-        page.locator("#units").screenshot(path=folder / "report_unit.png")
+        page.screenshot(path=folder / "report_unit.png")
         if watched.complaints():
             sys.exit(f"{index}: {watched.complaints()}")
 
