@@ -59,9 +59,8 @@ rule write_report:
         mem_mb=grow(4000),
         runtime=grow(120),
     params:
+        **gathered.drawn_names(PLAN),
         places=REPORTED.keys,
-        tables=list_tables(config),
-        figures=list_figures(config),
         page=PAGE_HASH,
         config=yaml.safe_dump(config, sort_keys=False, width=100),
         storage=PLAN.noise.get("storage", "lossless"),

@@ -1,31 +1,3 @@
-from nemesis.figures.catalogue import list_entries, list_figures, list_tables
-
-
-def reported(rule):
-    """The files of a rule's tables and figures; snakemake --report shows CSV and SVG files with their captions."""
-    mark, found = report, {"tables": [], "figures": []}
-    for entry in list_entries(config, rule=rule):
-        about = {
-            "caption": f"../report/captions/{entry.name}.rst",
-            "category": entry.category,
-            "labels": {"name": entry.name},
-        }
-        found[f"{entry.kind}s"] += [
-            mark(path, **about) if path.endswith((".csv", ".svg")) else path
-            for path in gathered.files_of(PLAN, entry)
-        ]
-    return found
-
-
-def drawn(rule):
-    """What a rule's script is told of the tables and figures that it makes."""
-    return {
-        "tables": list_tables(config, rule),
-        "figures": list_figures(config, rule),
-        "seed": config["seed"],
-    }
-
-
 LABELS = gathered.labels(PLAN)
 ATTACKS = gathered.attacks(PLAN)
 SHOWN = gathered.shown_unit(PLAN)
@@ -41,7 +13,7 @@ rule plot_tables:
     input:
         **LABELS.paths,
     output:
-        **reported("plot_tables"),
+        **gathered.drawn_files(PLAN, "plot_tables", report),
         summary=[] if PLAN.designs else SUMMARY,
     log:
         "logs/plot_tables.log",
@@ -54,7 +26,8 @@ rule plot_tables:
         mem_mb=grow(2000),
         runtime=grow(15),
     params:
-        **drawn("plot_tables"),
+        **gathered.drawn_names(PLAN, "plot_tables"),
+        seed=config["seed"],
         places=LABELS.keys,
         units=[(place, PLAN.units[place]) for place in PLAN.dissected],
         min_iou=config["dissection"]["min_iou"],
@@ -68,7 +41,7 @@ rule plot_designed:
     input:
         **ATTACKS.paths,
     output:
-        **reported("plot_designed"),
+        **gathered.drawn_files(PLAN, "plot_designed", report),
         summary=SUMMARY if PLAN.designs else [],
     log:
         "logs/plot_designed.log",
@@ -81,7 +54,8 @@ rule plot_designed:
         mem_mb=grow(2000),
         runtime=grow(15),
     params:
-        **drawn("plot_designed"),
+        **gathered.drawn_names(PLAN, "plot_designed"),
+        seed=config["seed"],
         places=ATTACKS.keys,
         budgets=PLAN.designed.get("budgets"),
         storages=PLAN.designed.get("compare_storage", {}).get("kinds", []),
@@ -97,7 +71,7 @@ rule plot_unit:
     input:
         **SHOWN.paths,
     output:
-        **reported("plot_unit"),
+        **gathered.drawn_files(PLAN, "plot_unit", report),
     log:
         "logs/plot_unit.log",
     benchmark:
@@ -121,7 +95,7 @@ rule plot_milan:
     input:
         **DESCRIBED.paths,
     output:
-        **reported("plot_milan"),
+        **gathered.drawn_files(PLAN, "plot_milan", report),
         summary=PLAN.of_run(paths.MILAN_SUMMARY),
     log:
         "logs/plot_milan.log",
@@ -134,7 +108,8 @@ rule plot_milan:
         mem_mb=grow(2000),
         runtime=grow(15),
     params:
-        **drawn("plot_milan"),
+        **gathered.drawn_names(PLAN, "plot_milan"),
+        seed=config["seed"],
         places=DESCRIBED.keys,
         noises=gathered.described_noises(PLAN),
         designs=list(DESCRIBED.files["predictions"]),
@@ -148,7 +123,7 @@ rule plot_milan_example:
     input:
         **CHANGED.paths,
     output:
-        **reported("plot_milan_example"),
+        **gathered.drawn_files(PLAN, "plot_milan_example", report),
     log:
         "logs/plot_milan_example.log",
     benchmark:
@@ -171,7 +146,7 @@ rule plot_milan_units:
     input:
         **SHEET.paths,
     output:
-        **reported("plot_milan_units"),
+        **gathered.drawn_files(PLAN, "plot_milan_units", report),
     log:
         "logs/plot_milan_units.log",
     benchmark:

@@ -1,7 +1,9 @@
 """What the rules that look at many places together are made from."""
 
+from collections.abc import Callable
+
 from nemesis.config import Design
-from nemesis.figures.catalogue import TABLE, Entry, list_figures, list_tables
+from nemesis.figures.catalogue import TABLE, list_entries, list_figures, list_tables
 from nemesis.plan import paths
 from nemesis.plan.inputs import Inputs
 from nemesis.plan.paths import fill
@@ -181,9 +183,21 @@ def report(plan: Plan) -> Inputs:
     )
 
 
-def files_of(plan: Plan, entry: Entry) -> list[str]:
-    """The files of a table or figure."""
-    return table_files(plan, [entry.name]) if entry.kind == TABLE else figure_files(plan, [entry.name])
+def drawn_files(plan: Plan, rule: str, mark: Callable) -> dict[str, list]:
+    """The `tables` and `figures` of a rule; Snakemake's report() `mark`s CSV and SVG files, with their captions."""
+    found: dict[str, list] = {"tables": [], "figures": []}
+    for entry in list_entries(plan.config, rule=rule):
+        files = table_files if entry.kind == TABLE else figure_files
+        about = {"caption": f"../report/captions/{entry.name}.rst", "category": entry.category}
+        about["labels"] = {"name": entry.name}
+        for path in files(plan, [entry.name]):
+            found[f"{entry.kind}s"].append(mark(path, **about) if path.endswith((".csv", ".svg")) else path)
+    return found
+
+
+def drawn_names(plan: Plan, rule: str | None = None) -> dict[str, list[str]]:
+    """Names of the tables and figures that a rule's script makes, or of all."""
+    return {"tables": list_tables(plan.config, rule), "figures": list_figures(plan.config, rule)}
 
 
 def table_files(plan: Plan, names) -> list[str]:
