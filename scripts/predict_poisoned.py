@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from nemesis.corruption.classes import count_classes
 from nemesis.corruption.shown import open_attack, prepare_pass
 from nemesis.files import write_csv
 from nemesis.job import job
 from nemesis.milan.attack import limit_counts, open_described
-from nemesis.milan.predictions import make_check, predict_poisoned
-from nemesis.models.card import read_classes
+from nemesis.milan.predictions import find_class_map, predict_poisoned
+from nemesis.models.card import read_classes, read_head
 from nemesis.models.registry import build_network
 
 with job(snakemake.log[0], snakemake.threads):
@@ -19,7 +18,8 @@ with job(snakemake.log[0], snakemake.threads):
     counts = limit_counts(designed["counts"], designed["images"])
     network = build_network(params.model, params.spec, Path(files.weights))
     forward = prepare_pass(layer, network, params.batch, pad=True)
-    check = make_check(layer.probe, concepts, count_classes(forward.reader, layer.probe.images(0, 1)[0]))
+    head = read_head(files.card)
+    classes = find_class_map(layer.probe, concepts, head)
     for store, table in zip(files.poison, snakemake.output.predictions, strict=True):
         attack = open_attack(store, designed["storage"], params.seed)
-        write_csv(predict_poisoned(attack, forward, counts, check), table)
+        write_csv(predict_poisoned(attack, forward, counts, head is not None, classes), table)

@@ -27,6 +27,7 @@ from nemesis.dissection.extract import ExtractionSettings, ImageSource, extract_
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError
+from nemesis.models.predictions import map_concepts
 from nemesis.perturb.pgd import round_rows
 from nemesis.perturb.poison import join_poison, open_poison, write_poison
 from nemesis.stores import open_store, read
@@ -244,11 +245,14 @@ def test_collateral_is_counted_on_full_dissections(layer, tiny, tmp_path):
 def test_accuracy_where_the_outputs_are_concepts(layer, tiny, tmp_path):
     poison = attack(layer, tmp_path / "poison.zarr", units=[1])
     outputs = tiny_network().module(torch.zeros(1, 3, 32, 32)).shape[1]
-    everywhere = measure_collateral(layer, forward(layer), stored(poison), np.full(outputs, 999))
+    everywhere = measure_collateral(layer, forward(layer), stored(poison), True, map_concepts([999] * outputs))
     assert (everywhere["accuracy"] == 0).all() and (everywhere["clean_accuracy"] == 0).all()
-    found = measure_collateral(layer, forward(layer), stored(poison), np.full(outputs, 3))
+    found = measure_collateral(layer, forward(layer), stored(poison), True, map_concepts([3] * outputs))
     holds = [(row.planes() == np.array(3)).any() for row in np.array(tiny.rows, object)[poison.image]]
     assert found["accuracy"].item() == pytest.approx(np.mean(holds))
+    unclear = measure_collateral(layer, forward(layer), stored(poison), classifies=False)
+    assert unclear[["top1_changed", "noise_top1_changed", "accuracy"]].isna().all(axis=None)
+    assert unclear["others_changed"].tolist() == found["others_changed"].tolist()
 
 
 def test_bracket_by_hand():

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemesis.corruption.attack import UnitPGD, attack_rows
-from nemesis.corruption.classes import count_classes
 from nemesis.corruption.plan import Subject
 from nemesis.corruption.shown import ForwardPass, open_attack, random_images
 from nemesis.corruption.targets import NO_UNIT, Task
@@ -17,8 +16,9 @@ from nemesis.errors import InputError
 from nemesis.milan.attack import DescribedLayer, cut_counts, limit_counts, pair_units, plan_exemplars, write_row_maps
 from nemesis.milan.exemplars import ExemplarSettings, choose_units
 from nemesis.milan.poisoned import collect_poisoned_exemplars
-from nemesis.milan.predictions import COLUMNS, make_check, predict_poisoned
+from nemesis.milan.predictions import COLUMNS, find_class_map, predict_poisoned
 from nemesis.models.network import LayerReader
+from nemesis.models.predictions import Head, map_concepts
 from nemesis.perturb.pgd import round_rows
 from nemesis.perturb.poison import write_poison
 from nemesis.stores import open_store, read
@@ -173,7 +173,7 @@ def test_predictions_are_those_of_a_loop(tiny, poisoned):
     object.__setattr__(network, "module", torch.nn.Sequential(torch.nn.Identity(), Classes()))
     reader, numbers = LayerReader(network, ["0"], "cpu"), np.array([2, 10, 1])
     counts = [0, 1, 4]
-    table = predict_poisoned(attack, forward(tiny, reader, 3), counts, make_check(tiny.probe, numbers, 3))
+    table = predict_poisoned(attack, forward(tiny, reader, 3), counts, classes=map_concepts(numbers))
     assert table.columns.tolist() == COLUMNS and len(table) == 2 * len(counts)
 
     def top(images):
@@ -203,7 +203,7 @@ def test_a_unit_with_few_images_has_each_count_once(tiny, poisoned, tmp_path):
     write_row_maps(tmp_path / "rows.zarr", attack, forward(tiny, tiny_reader(pad_to=5), 5))
     network = tiny_network()
     object.__setattr__(network, "module", network.module[:3])
-    table = predict_poisoned(attack, forward(tiny, LayerReader(network, ["2"], "cpu"), 3), [1, 2, 3, 4, 5, 9])
+    table = predict_poisoned(attack, forward(tiny, LayerReader(network, ["2"], "cpu"), 3), [1, 2, 3, 4, 5, 9], False)
     own = [len(attack.poison.rows_of(task)) for task in range(2)]
     expected = [(unit, count) for unit, images in zip((0, 3), own, strict=True) for count in range(1, images + 1)]
     assert own[0] <= 4 and list(zip(table["unit"], table["count"], strict=True)) == expected
@@ -222,16 +222,16 @@ class Folder:
 
 
 def test_a_folder_of_classes_checks_a_network_with_as_many():
-    check = make_check(Folder(), None, 2)
-    assert check(np.array([0, 0, 0]), np.array([0, 1, 2])).tolist() == [True, False, False]
-    assert make_check(Folder(), None, 1000) is None and make_check(Folder(), None, 0) is None
+    classes = find_class_map(Folder(), None, Head("fc", 2))
+    assert classes.check(Folder(), np.array([0, 1, 2]), np.array([0, 0, 0])).tolist() == [True, False, False]
+    assert find_class_map(Folder(), None, Head("fc", 1000)) is find_class_map(Folder(), None, None) is None
+    assert find_class_map(Folder(), np.array([7, 9]), None).numbers.tolist() == [7, 9]
 
 
 def test_a_network_without_classes_leaves_the_columns_empty(tiny, poisoned):
     network = tiny_network()
     object.__setattr__(network, "module", network.module[:3])
-    found = predict_poisoned(poisoned[2], forward(tiny, LayerReader(network, ["2"], "cpu"), 3), [2])
-    assert count_classes(LayerReader(network, ["2"], "cpu"), tiny.probe.images(0, 1)[0]) == 0
+    found = predict_poisoned(poisoned[2], forward(tiny, LayerReader(network, ["2"], "cpu"), 3), [2], classifies=False)
     assert found["top1_changed"].isna().all() and found["accuracy"].isna().all() and len(found) == 2
 
 

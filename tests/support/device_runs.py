@@ -38,6 +38,7 @@ from nemesis.dissection.resample import resample_runs
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader, Network
+from nemesis.models.predictions import find_head
 from nemesis.perturb.pgd import round_rows
 from nemesis.perturb.poison import Poison, open_poison, write_poison
 from nemesis.probes.probe import Probe
@@ -207,6 +208,7 @@ def find_smallest(case: Case, layer: AttackedLayer) -> pd.DataFrame:
 
 
 def count_collateral(case: Case, layer: AttackedLayer, poison: Poison) -> pd.DataFrame:
+    classifies = find_head(case.network(), case.probe.size) is not None
     noise = random_images(poison.attrs["eps"], SEED, "lossless")
     attack = StoredAttack(poison, poisoned_images(poison, "lossless"), noise)
-    return measure_collateral(layer, forward(case, case.reader()), attack)
+    return measure_collateral(layer, forward(case, case.reader()), attack, classifies)

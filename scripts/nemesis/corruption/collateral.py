@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.corruption.classes import contains_class, top_classes
 from nemesis.corruption.layer import AttackedLayer
 from nemesis.corruption.redissect import Change, redissect
 from nemesis.corruption.shown import Corrupt, ForwardPass, StoredAttack, corrupt_rows
+from nemesis.models.predictions import ClassMap, top_classes
 from nemesis.progress import Progress
 
 COLUMNS = ["unit", "target", "n_poisoned", "others", "others_changed", "noise_others_changed"]
@@ -15,16 +15,19 @@ COLUMNS += ["top1_changed", "noise_top1_changed", "clean_accuracy", "accuracy"]
 
 
 def measure_collateral(
-    layer: AttackedLayer, forward: ForwardPass, attack: StoredAttack, classes: np.ndarray | None = None
+    layer: AttackedLayer,
+    forward: ForwardPass,
+    attack: StoredAttack,
+    classifies: bool = True,
+    classes: ClassMap | None = None,
 ) -> pd.DataFrame:
     """One row a unit (one in all for a shared attack, unit -1).
 
     `others`: units of the layer that were not attacked and have a label; `others_changed` of them are
     called something else because of the unit's poisoned images, `noise_others_changed` because of
     bernoulli noise of the same size on these. `top1_changed`: poisoned images whose most likely class
-    changed; empty for a network that ends without classes. `classes` (C,) are the concept numbers of
-    the network's outputs where these are concepts of the probe: then the accuracies are the shares
-    of the poisoned images that contain the most likely one.
+    changed; empty where the network does not end in classes (`classifies`). `classes` say what its outputs
+    stand for, where that is known: then the accuracies are the shares of the poisoned images of the most likely one.
     """
     poison = attack.poison
     progress, lines = Progress("collateral", len(poison.tasks)), []
@@ -35,7 +38,8 @@ def measure_collateral(
         unit = -1 if poison.shared else task.unit
         line = [unit, layer.concepts.names[task.target], span.stop - span.start, len(labelled)]
         line += _count_changed(layer, forward, attack, span, labelled)
-        lines.append([*line, *_compare_classes(forward, attack, span, classes)])
+        line += _compare_classes(forward, attack, span, classes) if classifies else [None] * 4
+        lines.append(line)
         progress.add(1)
     return pd.DataFrame(lines, columns=COLUMNS)
 
@@ -66,19 +70,17 @@ def _show_units(forward: ForwardPass, attack: StoredAttack, span: slice, corrupt
     return np.concatenate(maps)
 
 
-def _compare_classes(forward: ForwardPass, attack: StoredAttack, span: slice, classes: np.ndarray | None) -> list:
+def _compare_classes(forward: ForwardPass, attack: StoredAttack, span: slice, classes: ClassMap | None) -> list:
     """Poisoned images whose top-1 class changed, by design and by noise, and accuracy before and after."""
 
-    def find_classes(corrupt: Corrupt) -> np.ndarray | None:
-        return top_classes(forward.reader, corrupt_rows(attack.poison, forward.probe, span, corrupt, forward.batch))
+    def find_classes(corrupt: Corrupt) -> np.ndarray:
+        images = corrupt_rows(attack.poison, forward.probe, span, corrupt, forward.batch)
+        return top_classes(forward.reader.network, images)
 
     clean = find_classes(lambda rows, images, numbers: images)
-    if clean is None:
-        return [None, None, None, None]
     attacked, random = find_classes(attack.designed), find_classes(attack.random)
     counts = [int((clean != attacked).sum()), int((clean != random).sum())]
     if classes is None:
         return [*counts, None, None]
     image = attack.poison.image[span]
-    right = [contains_class(forward.probe, image, classes[top]).mean() for top in (clean, attacked)]
-    return [*counts, *map(float, right)]
+    return [*counts, *(float(classes.check(forward.probe, image, top).mean()) for top in (clean, attacked))]

@@ -1,65 +1,69 @@
 """What the network itself says of a probe whose exemplars were poisoned (Figure 5 of Srivastava et al., ICCV 2023)."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.classes import contains_class, top_classes
 from nemesis.corruption.shown import ForwardPass, StoredAttack, corrupt_rows
 from nemesis.milan.attack import cut_counts
+from nemesis.models.predictions import ClassMap, Head, map_concepts, map_order, top_classes
+from nemesis.probes.probe import Probe
 from nemesis.progress import Progress
 from nemesis.stores import blocks
 
-Check = Callable[[np.ndarray, np.ndarray], np.ndarray]  # classes (B,), image numbers (B,) -> right or not, bool (B,)
 COLUMNS = ["unit", "count", "n_images", "top1_changed", "clean_accuracy", "accuracy"]
 
 
-def make_check(probe, concepts: np.ndarray | None, outputs: int) -> Check | None:
-    """How predictions on a probe are checked; None where its images have no classes that the network knows.
+def find_class_map(probe: Probe, concepts: np.ndarray | None, head: Head | None) -> ClassMap | None:
+    """What the outputs of a network stand for on a probe; None where its images have no classes that it knows.
 
-    `concepts` (C,): concept numbers of the network's outputs, right where the image contains the concept. Without
-    them the probe's own classes count, where they are as many as the network's `outputs`, in the same order.
+    `concepts` (C,): concept numbers of the outputs. Without them the probe's own classes count, where they are as many
+    as the network's, in the same order.
     """
     if concepts is not None:
-        return lambda top, numbers: contains_class(probe, numbers, concepts[top])
-    if outputs and len(probe.class_names) == outputs:
-        return lambda top, numbers: probe.classes[numbers] == top
+        return map_concepts(concepts)
+    if head is not None and len(probe.class_names) == head.classes:
+        return map_order(head.classes, probe)
     return None
 
 
 def predict_poisoned(
-    attack: StoredAttack, forward: ForwardPass, counts: list[int], check: Check | None = None
+    attack: StoredAttack,
+    forward: ForwardPass,
+    counts: list[int],
+    classifies: bool = True,
+    classes: ClassMap | None = None,
 ) -> pd.DataFrame:
     """One row a unit and number of `counts`: the probe of `n_images` with its `count` most influential images
     poisoned. A unit with fewer images than a number gets one row with all of them (attack.cut_counts).
 
-    `top1_changed`: images whose most likely class changed; empty for a network that ends without
-    classes. `check` says which predictions are right; the accuracies are over all images, empty without it.
+    `top1_changed`: images whose most likely class changed; empty where the network does not end in
+    classes (`classifies`). `classes` say what its outputs stand for; the accuracies are over all images,
+    empty where that is not known.
     """
     poison, probe, batch = attack.poison, forward.probe, forward.batch
+    network, known = forward.reader.network, classifies and classes is not None
     if not poison.tasks:
         return pd.DataFrame(columns=COLUMNS)
-    wanted = np.arange(probe.count) if check else np.unique(poison.image)
-    clean = top_classes(forward.reader, (probe.take_images(wanted[a:b]) for a, b in blocks(len(wanted), batch)))
-    right = None
-    if check and clean is not None:
-        right = np.concatenate([check(clean[a:b], wanted[a:b]) for a, b in blocks(len(wanted), batch)])
+    wanted, clean, right = np.arange(probe.count) if known else np.unique(poison.image), None, None
+    if classifies:
+        clean = top_classes(network, (probe.take_images(wanted[a:b]) for a, b in blocks(len(wanted), batch)))
+    if known:
+        right = np.concatenate([classes.check(probe, wanted[a:b], clean[a:b]) for a, b in blocks(len(wanted), batch)])
     progress, lines = Progress("predict", len(poison.tasks)), []
     for index, task in enumerate(poison.tasks):
         span, found = poison.span_of([index]), None
         numbers = poison.image[span]
-        if clean is not None:
-            found = top_classes(forward.reader, corrupt_rows(poison, probe, span, attack.designed, batch))
+        if classifies:
+            found = top_classes(network, corrupt_rows(poison, probe, span, attack.designed, batch))
         for count in cut_counts(counts, len(numbers)):
             used = poison.rank[span] < count
             line = [task.unit, count, probe.count, None, None, None]
-            if clean is not None:
+            if classifies:
                 line[3] = int((clean[np.searchsorted(wanted, numbers)] != found)[used].sum())
-            if right is not None:
+            if known:
                 now = right.copy()
                 if used.any():
-                    now[numbers[used]] = check(found[used], numbers[used])
+                    now[numbers[used]] = classes.check(probe, numbers[used], found[used])
                 line[4:] = float(right.mean()), float(now.mean())
             lines.append(line)
         progress.add(1)
