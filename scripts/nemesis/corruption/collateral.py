@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.classes import contains_class, top_classes
-from nemesis.corruption.layer import AttackedLayer
 from nemesis.corruption.redissect import Change, redissect
 from nemesis.corruption.shown import Corrupt, ForwardPass, StoredAttack, corrupt_rows
 from nemesis.progress import Progress
