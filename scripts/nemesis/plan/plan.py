@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nemesis.config import (
+from nemesis.entries import (
     Design,
     Extraction,
     Noise,
