@@ -4,7 +4,8 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from nemesis.config import check_config, list_absent, read_config, wants_gpu
+from nemesis.config import check_config, list_absent, read_config
+from nemesis.entries import wants_gpu
 from nemesis.errors import InputError
 from nemesis.files import check_writable
 from nemesis.interpreter import check_interpreter

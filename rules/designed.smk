@@ -1,8 +1,5 @@
 # What an attack is planned with.
 ATTACK = ("units", "targets", "objective", "max_fraction", "steps")
-# With several shards an attack is as many jobs, whose parts are gathered.
-ATTACK_IN_SHARDS = ".+" if PLAN.attack_shards > 1 else "(?!)"
-ATTACK_SHARD = "-{shard}" if PLAN.attack_shards > 1 else ""
 # The clean dissection of a layer, and what is behind it.
 ATTACKED = {
     "probe": paths.PROBE,
@@ -20,11 +17,13 @@ rule poison_images:
     input:
         **ATTACKED,
     output:
-        poison=PLAN.for_each_eps(paths.POISON_SHARD if ATTACK_SHARD else paths.POISON),
+        poison=PLAN.for_each_eps(
+            paths.POISON_SHARD if PLAN.attack_shards > 1 else paths.POISON
+        ),
     log:
-        f"logs/poison_images/{{probe}}/{{model}}/{{layer}}/{{method}}-{{mode}}-{{masks}}{ATTACK_SHARD}.log",
+        f"logs/poison_images/{{probe}}/{{model}}/{{layer}}/{{method}}-{{mode}}-{{masks}}{PLAN.attack_shard_suffix}.log",
     benchmark:
-        f"benchmarks/poison_images/{{probe}}/{{model}}/{{layer}}/{{method}}-{{mode}}-{{masks}}{ATTACK_SHARD}.tsv"
+        f"benchmarks/poison_images/{{probe}}/{{model}}/{{layer}}/{{method}}-{{mode}}-{{masks}}{PLAN.attack_shard_suffix}.tsv"
     conda:
         "../envs/attack.yaml"
     threads: config["threads"]
@@ -57,7 +56,7 @@ rule gather_poison:
     benchmark:
         "benchmarks/gather_poison/{probe}/{model}/{layer}/{method}-{eps}-{mode}-{masks}.tsv"
     wildcard_constraints:
-        probe=ATTACK_IN_SHARDS,
+        probe=user_files.match_if(PLAN.attack_shards > 1),
     conda:
         "../envs/torch.yaml"
     threads: 1

@@ -20,9 +20,6 @@ EXTRACTION = {
     "shard": lambda wildcards: int(wildcards.get("shard", 0)),
     "shards": PLAN.shards,
 }
-# With several shards an extraction is as many jobs, whose parts are gathered.
-IN_SHARDS = ".+" if PLAN.shards > 1 else "(?!)"
-SHARD = "-{shard}" if PLAN.shards > 1 else ""
 
 
 rule extract_activations:
@@ -31,11 +28,11 @@ rule extract_activations:
         probe=paths.PROBE,
         weights=paths.WEIGHTS,
     output:
-        maps=temp(directory(paths.MAPS_SHARD)) if SHARD else paths.MAPS,
+        maps=temp(directory(paths.MAPS_SHARD)) if PLAN.shards > 1 else paths.MAPS,
     log:
-        f"logs/extract_activations/{{probe}}/{{model}}{SHARD}.log",
+        f"logs/extract_activations/{{probe}}/{{model}}{PLAN.shard_suffix}.log",
     benchmark:
-        f"benchmarks/extract_activations/{{probe}}/{{model}}{SHARD}.tsv"
+        f"benchmarks/extract_activations/{{probe}}/{{model}}{PLAN.shard_suffix}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]
@@ -64,7 +61,7 @@ rule gather_activations:
     benchmark:
         "benchmarks/gather_activations/{probe}/{model}.tsv"
     wildcard_constraints:
-        probe=IN_SHARDS,
+        probe=user_files.match_if(PLAN.shards > 1),
     conda:
         "../envs/data.yaml"
     threads: 1

@@ -13,11 +13,13 @@ rule extract_noisy:
         weights=paths.WEIGHTS,
     output:
         # Large and quickly made again: removed once dissected (--notemp keeps them).
-        maps=temp(directory(paths.NOISY_MAPS_SHARD if SHARD else paths.NOISY_MAPS)),
+        maps=temp(
+            directory(paths.NOISY_MAPS_SHARD if PLAN.shards > 1 else paths.NOISY_MAPS)
+        ),
     log:
-        f"logs/extract_noisy/{{probe}}/{{model}}/{{kind}}-{{std}}-{{draw}}{SHARD}.log",
+        f"logs/extract_noisy/{{probe}}/{{model}}/{{kind}}-{{std}}-{{draw}}{PLAN.shard_suffix}.log",
     benchmark:
-        f"benchmarks/extract_noisy/{{probe}}/{{model}}/{{kind}}-{{std}}-{{draw}}{SHARD}.tsv"
+        f"benchmarks/extract_noisy/{{probe}}/{{model}}/{{kind}}-{{std}}-{{draw}}{PLAN.shard_suffix}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]
@@ -48,7 +50,7 @@ rule gather_noisy:
     benchmark:
         "benchmarks/gather_noisy/{probe}/{model}/{kind}-{std}-{draw}.tsv"
     wildcard_constraints:
-        probe=IN_SHARDS,
+        probe=user_files.match_if(PLAN.shards > 1),
     conda:
         "../envs/data.yaml"
     threads: 1

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from nemesis.corruption.attacked import CleanFiles, open_attacked_layer
 from nemesis.corruption.designed import compare_storages
-from nemesis.corruption.layer import CleanFiles, open_attacked_layer
 from nemesis.corruption.shown import prepare_pass
 from nemesis.corruption.targets import Task
 from nemesis.files import write_csv

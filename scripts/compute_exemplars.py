@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nemesis.dissection.bootstrap import resample_weights
+from nemesis.dissection.draws import resample_weights
 from nemesis.dissection.stored import open_maps
 from nemesis.files import sha256_json
 from nemesis.job import job

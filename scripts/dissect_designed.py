@@ -3,9 +3,9 @@
 import contextlib
 from pathlib import Path
 
+from nemesis.corruption.attacked import CleanFiles, open_attacked_layer
 from nemesis.corruption.designed import dissect_designed
 from nemesis.corruption.export import export_poison
-from nemesis.corruption.layer import CleanFiles, open_attacked_layer
 from nemesis.corruption.poisoned import keep_row_maps
 from nemesis.corruption.shown import open_attack, prepare_pass
 from nemesis.files import write_csv

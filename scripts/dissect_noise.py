@@ -2,9 +2,9 @@
 
 from nemesis.corruption.mixed import NoisyMaps
 from nemesis.corruption.noisy import compare_noisy, dissect_noisy, draw_noisy, find_noisy_tops
-from nemesis.dissection.again import Rerun, counting_device, read_recipe, rerun_probe
 from nemesis.dissection.dissect import load_concepts
-from nemesis.dissection.select import select_units
+from nemesis.dissection.draws import select_units
+from nemesis.dissection.rerun import Recipe, Rerun, counting_device, rerun_probe
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import write_tops
@@ -17,7 +17,7 @@ with job(snakemake.log[0], snakemake.threads):
     params, files, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
     layer, settings, seed = wildcards.layer, params.settings, params.seed
     probe, clean = open_probe(files.probe), read_table(files.clean)
-    recipe = read_recipe(params, files)
+    recipe = Recipe(params.model, params.spec, files.weights, settings["dtype"], params.batch, params.device)
     maps = open_maps(files.maps, layer, rerun_probe(recipe, probe))
     draws = {}
     for draw, store in zip(params.draws, files.draws, strict=True):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from nemesis.corruption.attacked import CleanFiles, open_attacked_layer
 from nemesis.corruption.collateral import measure_collateral
-from nemesis.corruption.layer import CleanFiles, open_attacked_layer
 from nemesis.corruption.shown import open_attack, prepare_pass
 from nemesis.files import write_csv
 from nemesis.job import job

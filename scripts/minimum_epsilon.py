@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nemesis.corruption.attack import METHODS
-from nemesis.corruption.layer import CleanFiles, open_attacked_layer
+from nemesis.corruption.attacked import CleanFiles, open_attacked_layer
 from nemesis.corruption.minimum import find_minimum, open_brackets
 from nemesis.corruption.plan import plan_attack, select_attacked
 from nemesis.corruption.shown import prepare_pass

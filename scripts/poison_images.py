@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nemesis.corruption.attack import METHODS, Record, poison_layer
-from nemesis.corruption.layer import CleanFiles, open_attacked_layer
+from nemesis.corruption.attacked import CleanFiles, open_attacked_layer
 from nemesis.corruption.plan import plan_attack, select_attacked
 from nemesis.corruption.shown import prepare_pass
 from nemesis.corruption.targets import Aim

@@ -6,18 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nemesis.config import (
-    Design,
-    Extraction,
-    Noise,
-    check_config,
-    has_masks,
-    list_absent,
-    list_designs,
-    list_extractions,
-    list_noises,
-    wants_gpu,
-)
+from nemesis.config import check_config, list_absent
+from nemesis.entries import Design, Extraction, Noise, has_masks, list_designs, list_extractions, list_noises, wants_gpu
 from nemesis.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from test_config import SCHEMA, SMALL, check, with_change
 
 from nemesis.models.card import DEFAULT_SIZE
 from nemesis.models.training import train_tinyvgg
-from nemesis.probes.folder import prepare_folder
+from nemesis.probes.folder import Crop
 from nemesis.probes.minibroden.write import make_minibroden
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,7 +164,7 @@ def kind_defaults(key: str) -> set:
 
 @pytest.mark.parametrize(
     ("function", "parameter"),
-    [(train_tinyvgg, "epochs"), (make_minibroden, "images"), (make_minibroden, "size"), (prepare_folder, "size")],
+    [(train_tinyvgg, "epochs"), (make_minibroden, "images"), (make_minibroden, "size"), (Crop, "size")],
 )
 def test_functions_have_the_same_defaults(function, parameter):
     assert inspect.signature(function).parameters[parameter].default in kind_defaults(parameter)

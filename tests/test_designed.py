@@ -13,10 +13,10 @@ from designed_layer import LAYER, UNITS, take_shard, tiny_network, tiny_reader
 
 from nemesis.corruption import designed
 from nemesis.corruption.attack import UnitPGD, attack_rows
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.collateral import measure_collateral
 from nemesis.corruption.designed import COLUMNS, CURVE, compare_storages, dissect_designed
 from nemesis.corruption.export import POISONED, export_poison
-from nemesis.corruption.layer import AttackedLayer
 from nemesis.corruption.minimum import Bracket, find_minimum, open_brackets
 from nemesis.corruption.plan import EMPTY, Subject, plan_rows, survey_probe
 from nemesis.corruption.poisoned import keep_row_maps

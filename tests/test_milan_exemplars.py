@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from tiny_probe import ArrayMaps
 from torch import nn
 
-from nemesis.dissection.bootstrap import resample_weights
+from nemesis.dissection.draws import resample_weights
 from nemesis.errors import InputError
 from nemesis.milan.exemplars import (
     Changed,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nemesis.corruption.attack import METHODS, attack_rows
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.objective import concept_masks, load_window, make_objective
 from nemesis.corruption.plan import Subject, plan_rows, survey_probe
 from nemesis.corruption.redissect import Change, redissect

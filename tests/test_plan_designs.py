@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from nemesis.config import Design
+from nemesis.entries import Design
 from nemesis.plan.plan import Plan
 
 EVERY = {"methods": ["fgsm", "pgd"], "eps": [6, 2], "modes": ["shared", "targeted", "untargeted"]}

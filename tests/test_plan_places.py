@@ -6,7 +6,8 @@ import re
 import pytest
 from workflow_runs import CONFIG, MILAN_CONFIG, ROOT
 
-from nemesis.config import check_config, format_number
+from nemesis.config import check_config
+from nemesis.entries import format_number
 from nemesis.plan import gathered, paths, user_files
 from nemesis.plan.inputs import Inputs
 from nemesis.plan.plan import Plan

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_probe import ArrayMaps
 
 from nemesis.corruption import redissect as redissect_module
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.redissect import Change, redissect
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.masks import mask_pixels

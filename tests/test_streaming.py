@@ -13,9 +13,9 @@ from designed_layer import LAYER, tiny_network
 from nemesis.corruption.mixed import NoisyMaps
 from nemesis.corruption.noisy import compare_noisy, dissect_noisy, draw_noisy, find_noisy_tops
 from nemesis.dissection import stored
-from nemesis.dissection.again import Recipe, Rerun, rerun_probe
+from nemesis.dissection.clean import dissect_clean, write_dissection
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
-from nemesis.dissection.layers import dissect_clean, write_dissection
+from nemesis.dissection.rerun import Recipe, Rerun, rerun_probe
 from nemesis.dissection.stored import StreamedMaps, open_maps
 from nemesis.dissection.thresholds import write_thresholds
 from nemesis.dissection.tops import find_tops

@@ -293,10 +293,11 @@ SHOWN_JOBS = PLOT_JOBS | {"plot_unit": 1}
 REDRAWN_JOBS = {"plot_designed": 1, "plot_unit": 1}
 PAGE_JOBS = {"write_report": 1}
 REPORT_JOBS = {"show_units": 2} | PAGE_JOBS
+WHOLE_JOBS = EXTRACTION_JOBS | CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS
 EDITS = {
-    "nemesis/scoring/intervals.py": PLOT_JOBS | REPORT_JOBS,
-    "nemesis/dissection/counts.py": EXTRACTION_JOBS | CLEAN_JOBS | NOISE_JOBS | ATTACK_JOBS | SHOWN_JOBS | REPORT_JOBS,
-    "nemesis/perturb/noise.py": NOISE_JOBS | AGAIN_JOBS | SHOWN_JOBS | REPORT_JOBS,
+    "nemesis/scoring/intervals.py": PLOT_JOBS | PAGE_JOBS,
+    "nemesis/dissection/counts.py": WHOLE_JOBS,
+    "nemesis/perturb/noise.py": WHOLE_JOBS,  # clean maps and noisy ones are extracted by one script
     "nemesis/corruption/attack.py": ATTACK_JOBS | REDRAWN_JOBS | {"show_units": 1} | PAGE_JOBS,
     "nemesis/corruption/collateral.py": {"measure_collateral": 2, "plot_designed": 1} | PAGE_JOBS,
     "nemesis/models/training.py": {"train_tinyvgg": 1},

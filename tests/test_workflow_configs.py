@@ -14,7 +14,7 @@ def test_two_configs_in_one_folder(finished, tmp_path):
     other = place.folder / "other.yaml"
     layers = [CONFIG["experiments"][0] | {"layers": ["blocks.4", "blocks.5"]}]
     sections = {name: part for name, part in CONFIG.items() if name not in ("noise", "designed")}
-    other.write_text(yaml.safe_dump(sections | {"experiments": layers}))
+    other.write_text(yaml.safe_dump(sections | {"experiments": layers}, sort_keys=False))
     ended = place.finish("--configfile", other)
     assert ended.jobs == {
         "extract_activations": 2,

@@ -202,8 +202,8 @@ def test_damaged_activations(finished, tmp_path):
     assert ended.code != 0
     assert "Traceback" not in ended.text
     missing, damaged = ended.complaints
-    assert f"{store}/blocks.2: array 'maps' lacks chunk" in missing
-    assert f"{store}/blocks.4: array 'maps' is damaged" in damaged
+    assert f"{store}: array 'blocks.2/maps' lacks chunk" in missing
+    assert f"{store}: array 'blocks.4/maps' is damaged" in damaged
     for line in (missing, damaged):
         assert line.endswith(f"delete the folder {store} and run again")
     assert [target for target in targets if place.exists(target)] == []

@@ -48,7 +48,7 @@ class Bench:
     """A probe, one layer of a network, its clean dissection, and how long that took."""
 
     def __init__(self, folder: Path, kind: str, layer: str, images: int, size: int, options):
-        from nemesis.corruption.layer import AttackedLayer
+        from nemesis.corruption.attacked import AttackedLayer
         from nemesis.devices import choose_batch, choose_device
         from nemesis.dissection.dissect import load_concepts
         from nemesis.models.registry import build_network

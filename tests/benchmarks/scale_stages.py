@@ -83,7 +83,7 @@ def runs_10(place: Place) -> dict:
 def _dissect(place: Place, replicates: int) -> dict:
     import pandas as pd
 
-    from nemesis.dissection.layers import dissect_clean, write_dissection
+    from nemesis.dissection.clean import dissect_clean, write_dissection
     from nemesis.dissection.stored import open_maps
 
     probe, concepts, _ = place.open()
@@ -106,7 +106,7 @@ def _dissect(place: Place, replicates: int) -> dict:
 
 def open_layer(place: Place):
     """The layer as an attack opens it."""
-    from nemesis.corruption.layer import CleanFiles, open_attacked_layer
+    from nemesis.corruption.attacked import CleanFiles, open_attacked_layer
 
     names = ("probe.zarr", "concepts.csv", f"{place.layer}.zarr", f"{place.layer}.csv")
     names += (f"{place.layer}-thresholds.csv", f"{place.layer}-tally.zarr")
@@ -316,10 +316,10 @@ def start(place: Place) -> dict:
     """What every job costs before it works: reading the workflow, and the imports of an attack."""
     command = [sys.executable, "-m", "snakemake", "all", "--dry-run", "--snakefile", ROOT / "Snakefile"]
     command += ["--directory", place.folder, "--configfile", ROOT / "config.yaml", "--quiet", "all"]
-    found = [command, [sys.executable, "-c", "import nemesis.corruption.layer, nemesis.corruption.attack"]]
+    found = [command, [sys.executable, "-c", "import nemesis.corruption.attacked, nemesis.corruption.attack"]]
     taken = clock(lambda: [subprocess.run(list(map(str, part)), check=True, capture_output=True) for part in found])
     import nemesis.corruption.attack
-    import nemesis.corruption.layer  # noqa: F401
+    import nemesis.corruption.attacked  # noqa: F401
 
     return taken | {"amount": 1}
 

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 
 from nemesis.corruption.attack import UnitPGD
+from nemesis.dissection.clean import dissect_clean
 from nemesis.dissection.dissect import load_concepts
 from nemesis.dissection.extract import ExtractionSettings, extract_layers, probe_images
-from nemesis.dissection.layers import dissect_clean
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.errors import InputError

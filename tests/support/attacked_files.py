@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from nemesis.config import Design
 from nemesis.corruption.collateral import COLUMNS as COLLATERAL
 from nemesis.corruption.designed import COLUMNS as DISSECTION
 from nemesis.corruption.designed import CURVE as BUDGET
 from nemesis.corruption.designed import STORAGE
 from nemesis.corruption.minimum import COLUMNS as MINIMUM
+from nemesis.entries import Design
 from nemesis.figures.attacks import Attacks
 from nemesis.figures.designed_tables import CATEGORIES
 from nemesis.files import write_csv

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 
 from nemesis.corruption.attack import UnitPGD, attack_rows
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.collateral import measure_collateral
-from nemesis.corruption.layer import AttackedLayer
 from nemesis.corruption.minimum import find_minimum, open_brackets
 from nemesis.corruption.plan import Plan, Subject, plan_rows, survey_probe
 from nemesis.corruption.redissect import Change, Redissected, redissect
@@ -31,10 +31,10 @@ from nemesis.corruption.shown import (
     show_rows,
 )
 from nemesis.corruption.targets import Task
-from nemesis.dissection.again import Recipe, Rerun, rerun_probe
+from nemesis.dissection.clean import resample_runs
 from nemesis.dissection.dissect import Concepts, Run, dissect_layer
 from nemesis.dissection.extract import ExtractionSettings, extract_activations, probe_images
-from nemesis.dissection.resample import resample_runs
+from nemesis.dissection.rerun import Recipe, Rerun, rerun_probe
 from nemesis.dissection.stored import open_maps
 from nemesis.dissection.thresholds import layer_thresholds
 from nemesis.models.network import LayerReader, Network

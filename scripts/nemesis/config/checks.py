@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from nemesis.config.entries import has_masks
 from nemesis.config.paths import check_braces, expand_paths
 from nemesis.config.schema import apply_schema, suggest
+from nemesis.entries import has_masks
 from nemesis.errors import InputError
 from nemesis.sources import find_source, list_versions
 

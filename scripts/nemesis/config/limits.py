@@ -4,7 +4,7 @@ import csv
 import itertools
 from pathlib import Path
 
-from nemesis.config.entries import has_masks
+from nemesis.entries import has_masks
 from nemesis.probes.scan import scan_folder
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.redissect import Change, redissect
 from nemesis.corruption.shown import Corrupt, ForwardPass, StoredAttack, corrupt_rows
 from nemesis.models.predictions import ClassMap, top_classes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.redissect import Change, Redissected, redissect
 from nemesis.corruption.shown import (
     ForwardPass,

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from nemesis.corruption.attack import attack_rows
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.plan import Plan, Subject, select_tasks
 from nemesis.corruption.redissect import Change, redissect
 from nemesis.corruption.targets import Task

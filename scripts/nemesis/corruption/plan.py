@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.corruption.targets import NO_UNIT, Aim, Task, choose_tasks
-from nemesis.dissection.select import select_units
+from nemesis.dissection.draws import select_units
 from nemesis.dissection.tally import LabelBlock, count_masks, label_block, split_pairs
 from nemesis.errors import InputError
 from nemesis.perturb.poison import ALL, budget_images

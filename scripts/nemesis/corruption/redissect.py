@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from nemesis.corruption.layer import AttackedLayer
+from nemesis.corruption.attacked import AttackedLayer
 from nemesis.devices import PROCESSOR
 from nemesis.dissection.counts import count_activations, thresholds_from_counts
 from nemesis.dissection.tally import (

@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
+FINE = 64  # pixels of a mask for one of its edge
+
 
 @lru_cache(maxsize=64)
 def bilinear_matrix(cells: int, pixels: int) -> np.ndarray:
@@ -34,3 +36,12 @@ def carry_down(regions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Weights float32 (..., h, w) for which sum(weights * map) = sum(upsampled map over the region (..., Hs, Ws))."""
     rows, columns = (bilinear_matrix(cells, pixels) for cells, pixels in zip(shape, regions.shape[-2:], strict=True))
     return rows.T @ regions.astype(np.float32) @ columns
+
+
+def find_edge(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask (H, W) next to its edge; the picture's border is no edge."""
+    inside = mask
+    for _ in range(max(1, round(len(mask) / FINE))):
+        framed = np.pad(inside, 1, mode="edge")
+        inside = inside & framed[2:, 1:-1] & framed[:-2, 1:-1] & framed[1:-1, 2:] & framed[1:-1, :-2]
+    return mask & ~inside

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from nemesis.config import check_config, read_config, wants_gpu
+from nemesis.config import check_config, read_config
+from nemesis.entries import wants_gpu
 from nemesis.errors import InputError
 from nemesis.estimate.cost import estimate, find_sites
 from nemesis.estimate.rates import load_rates

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nemesis.config import list_extractions
 from nemesis.devices import choose_batch
+from nemesis.entries import list_extractions
 from nemesis.estimate.networks import build_meta, measure_layers, measure_whole
 from nemesis.estimate.rates import Rates
 from nemesis.estimate.work import Prices, Site, list_work

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nemesis.config import Extraction, list_designs, list_exemplar_designs, list_noises
+from nemesis.entries import Extraction, list_designs, list_exemplar_designs, list_noises
 from nemesis.estimate.networks import LayerWork
 from nemesis.estimate.rates import Rates
 from nemesis.perturb.poison import budget_images

@@ -8,7 +8,7 @@ standard library and nemesis.config only.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nemesis.config import has_masks, list_designs, list_exemplar_designs, list_noises
+from nemesis.entries import has_masks, list_designs, list_exemplar_designs, list_noises
 
 TABLE, FIGURE = "table", "figure"
 # What stands above the tables and figures of a rule in Snakemake's report.

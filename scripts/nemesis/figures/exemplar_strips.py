@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nemesis.dissection.edges import find_edge
+from nemesis.dissection.upsample import find_edge
 from nemesis.errors import InputError
 from nemesis.figures.style import DIMMED, POISONED
 from nemesis.milan.exemplar_store import open_exemplars

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nemesis.dissection.select import select_units
+from nemesis.dissection.draws import select_units
 from nemesis.dissection.tables import read_table
 from nemesis.figures.style import PAIR
 from nemesis.figures.tables import NULL, PLACE
@@ -28,7 +28,7 @@ class Labels:
     """The files about the labels of a run's units, by what each is about.
 
     `clean` has dissection.csv and `null_churn` null_churn.csv by place, (probe, model, layer); `noise` has
-    dissection.csv by (*place, kind, std). `units` is the setting of units by place, as nemesis.dissection.select
+    dissection.csv by (*place, kind, std). `units` is the setting of units by place, as nemesis.dissection.draws
     takes it; a label counts from an IoU of `min_iou` on.
     """
 

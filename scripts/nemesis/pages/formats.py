@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from nemesis.dissection.edges import find_edge
+from nemesis.dissection.upsample import find_edge
 from nemesis.files import atomic_file
 
 QUALITY = 88

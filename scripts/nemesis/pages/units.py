@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nemesis.dissection.select import select_units
+from nemesis.dissection.draws import select_units
 from nemesis.dissection.tables import read_table
 from nemesis.dissection.tops import find_tops
 from nemesis.figures.attacks import read_outcomes

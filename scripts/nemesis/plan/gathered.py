@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nemesis.config import Design
+from nemesis.entries import Design
 from nemesis.figures.catalogue import TABLE, list_entries, list_figures, list_tables
 from nemesis.plan import paths
 from nemesis.plan.inputs import Inputs

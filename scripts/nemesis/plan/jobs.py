@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from nemesis.config import Design, format_number
+from nemesis.entries import Design, format_number
 from nemesis.figures.catalogue import list_figures, list_tables
 from nemesis.plan import user_files
 from nemesis.plan.gathered import described_noises, scores

@@ -4,7 +4,7 @@ A zarr store is named by the zarr.json in it, which is written last; a temporary
 whole folder, by its folder.
 """
 
-from nemesis.config import format_number
+from nemesis.entries import format_number
 
 # Probes and networks.
 ARCHIVE = "results/downloads/{version}.zip"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nemesis.config import (
+from nemesis.entries import (
     Design,
     Extraction,
     Noise,
@@ -192,7 +192,18 @@ class Plan:
 
     @property
     def attack_shards(self) -> int:
+        """Jobs of an attack; the same."""
         return self.designed.get("shards", 1)
+
+    @property
+    def shard_suffix(self) -> str:
+        """What names a shard of an extraction in the path of its log."""
+        return "-{shard}" if self.shards > 1 else ""
+
+    @property
+    def attack_shard_suffix(self) -> str:
+        """The same for a shard of an attack."""
+        return "-{shard}" if self.attack_shards > 1 else ""
 
     def layers_to_store(self, probe: str, model: str) -> list[str]:
         """The layers of the store of clean maps: this config's, and those that it has already, of another config.

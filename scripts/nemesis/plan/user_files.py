@@ -12,15 +12,22 @@ from nemesis.plan.plan import Plan
 from nemesis.probes.sizes import image_size
 from nemesis.sources import find_source
 
+NOTHING = "(?!)"  # a regular expression that nothing matches
+
 
 def if_there(path) -> str | list:
     """A file or folder of the user's; nothing where it is not there."""
     return str(Path(path)) if Path(path).exists() else []
 
 
+def match_if(wanted: bool) -> str:
+    """Regular expression for a wildcard of a rule that is there, or not, whatever its value."""
+    return ".+" if wanted else NOTHING
+
+
 def match_kinds(specs: dict[str, dict], *kinds: str) -> str:
     """Regular expression for the names of a config's probes or models of these kinds; one that nothing matches."""
-    return "|".join(re.escape(name) for name, spec in specs.items() if spec["kind"] in kinds) or "(?!)"
+    return "|".join(re.escape(name) for name, spec in specs.items() if spec["kind"] in kinds) or NOTHING
 
 
 def match_other_kinds(specs: dict[str, dict], *kinds: str) -> str:

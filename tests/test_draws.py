@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from nemesis.dissection.select import select_units
+from nemesis.dissection.draws import select_units
 from nemesis.errors import InputError
 
 

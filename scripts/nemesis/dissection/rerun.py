@@ -31,12 +31,6 @@ class Recipe:
         return build_network(self.model, self.spec, self.weights)
 
 
-def read_recipe(params, files) -> Recipe:
-    """The recipe of a job whose params have the config's keys (RUN in rules/common.smk)."""
-    dtype = params.settings["dtype"]
-    return Recipe(params.model, params.spec, Path(files.weights), dtype, params.batch, params.device)
-
-
 @dataclass(frozen=True)
 class Rerun:
     """Maps of consecutive images of a source, by layer: what `open_maps` takes. `size` is that of the images."""

@@ -5,8 +5,9 @@ import pytest
 from slow_tally import slow_iou, slow_tally
 from tiny_probe import CATEGORIES, ArrayMaps, TinyRow, tiny_rows, write_broden
 
+from nemesis.dissection.clean import resample_runs, tabulate_churn
 from nemesis.dissection.dissect import Run, dissect_layer
-from nemesis.dissection.resample import resample_runs, resample_weights, tabulate_churn
+from nemesis.dissection.draws import resample_weights
 from nemesis.dissection.thresholds import layer_thresholds
 
 SETTINGS = {"quantile": 0.1, "threshold": "exact", "iou": "published", "null_replicates": 4}

@@ -6,7 +6,7 @@ from designed_layer import hold_maps
 from tiny_probe import ArrayMaps
 
 from nemesis.corruption.mixed import mix_maps
-from nemesis.dissection import counted
+from nemesis.dissection import thresholds as thresholds_module
 from nemesis.dissection.counts import count_activations
 from nemesis.dissection.sinks import Strongest, keep_strongest
 from nemesis.dissection.stored import StreamedMaps
@@ -63,8 +63,8 @@ def test_corrupted_images_may_be_stored_or_streamed():
 
 def test_all_values_are_counted_only_where_the_tail_is_too_short(monkeypatch):
     passes = []
-    find = counted._find_thresholds
-    monkeypatch.setattr(counted, "_find_thresholds", lambda *parts: passes.append(0) or find(*parts))
+    find = thresholds_module._find_thresholds
+    monkeypatch.setattr(thresholds_module, "_find_thresholds", lambda *parts: passes.append(0) or find(*parts))
     maps = np.random.default_rng(2).normal(size=(UNITS, COUNT, 5, 5)).astype(np.float16)
     thresholds_of_runs([(stream(maps), None)], 0.02, "exact")
     assert len(passes) == 1
