@@ -34,8 +34,8 @@ class Peaks:
 def find_peaks(values: np.ndarray, k: int, quantile: float, weights: np.ndarray | None = None) -> Peaks:
     """Peaks of the units whose maps on all N images are `values` (U, N, h, w), float16 or float32.
 
-    weights: (N,) int, how often each image counts (a resampled probe): so many times for the level, once
-    as an exemplar. Raises InputError when there are fewer than k images.
+    weights: (N,) int, each image is counted so many times for the level, and once as an exemplar (a resampled probe).
+    Raises InputError when there are fewer than k images.
     """
     step = max(1, CACHE_BYTES // max(1, values[:1].nbytes))
     return join_peaks([_find_peaks(values[a:b], k, quantile, weights) for a, b in blocks(len(values), step)], k)

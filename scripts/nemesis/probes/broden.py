@@ -1,6 +1,6 @@
 """Read a folder in Broden's layout (Bau et al., "Network Dissection", CVPR 2017).
 
-index.csv has one row an image: `image` (path below images/), `split`, `ih,iw,sh,sw`, and a
+index.csv has one row per image: `image` (path below images/), `split`, `ih,iw,sh,sw`, and a
 column per category. A cell holds pieces separated by `;`: a piece of digits labels the whole
 image, any other piece is the path of a label plane (PNG, label = R + 256 G; Broden keeps numbers
 of instances in B). `category.csv`, `label.csv` and one `c_<category>.csv` per category name the
@@ -70,7 +70,7 @@ def read_broden(root, splits=None, max_images: int | None = None) -> BrodenFolde
     listed = _read_categories(root)
     lines = _read_csv(root / "index.csv", (*COLUMNS, *(name for name in listed if name in CATEGORIES)))
     if not lines:
-        raise InputError(f"{root / 'index.csv'}: has no rows; expected one row an image")
+        raise InputError(f"{root / 'index.csv'}: has no rows; expected one row per image")
     categories = _choose_categories(root, listed, lines, remarks)
     concepts = _read_concepts(root, categories, remarks)
     _remark_twice(lines, remarks)
