@@ -41,7 +41,7 @@ def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int 
         _write_labels(folder, catalogue, statistics)
 
 
-def draw_seed(seed: int, draw: int) -> int:
+def drawing_seed(seed: int, draw: int) -> int:
     """The seed of one drawing of the probe: the config's own for draw 0, another one for each other draw."""
     if not draw:
         return seed
