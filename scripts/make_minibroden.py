@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nemesis.job import job
-from nemesis.probes.minibroden import contact_sheet, draw_seed, make_minibroden
+from nemesis.probes.minibroden import contact_sheet, drawing_seed, make_minibroden
 
 with job(snakemake.log[0]):
     folder = Path(snakemake.output.index).parent
@@ -11,7 +11,7 @@ with job(snakemake.log[0]):
         folder,
         images=snakemake.params.images,
         size=snakemake.params.size,
-        seed=draw_seed(snakemake.params.seed, snakemake.params.draw),
+        seed=drawing_seed(snakemake.params.seed, snakemake.params.draw),
         workers=snakemake.threads,
     )
     contact_sheet(folder, min(48, snakemake.params.images), Path(snakemake.output.sheet))

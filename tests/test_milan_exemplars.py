@@ -21,7 +21,7 @@ from nemesis.milan.exemplars import (
     resize_pictures,
     to_bytes,
 )
-from nemesis.milan.peaks import find_levels, find_peaks, key_values, order_keys, top_images
+from nemesis.milan.peaks import find_levels, find_peaks, key_values, sort_keys, top_images
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RAW = ((0, 0, 0), (1, 1, 1))
@@ -209,7 +209,7 @@ def test_peaks_are_those_of_a_plain_sort(maps, quantile, data):
 @given(arrays.arrays(np.float16, 60, elements=st.floats(width=16, allow_nan=False)))
 @example(np.array([-0.0, 0.0, np.inf, -np.inf, 65504, -65504, 6e-8, -6e-8], np.float16))
 def test_keys_are_in_the_order_of_the_values(values):
-    keys = order_keys(values)
+    keys = sort_keys(values)
     np.testing.assert_array_equal(keys[:, None] < keys, values[:, None] < values)
     np.testing.assert_array_equal(key_values(keys), values)
 

@@ -15,8 +15,8 @@ from nemesis.milan.describe import Search, decode
 from nemesis.milan.fitting import (
     CaptionedUnits,
     Captions,
-    Recipe,
     Stopper,
+    TrainingRecipe,
     TrainingRun,
     Validation,
     decoder_loss,
@@ -49,7 +49,9 @@ def step(module, loss):
     """Gradients of a loss, and the parameters after the published optimiser's step."""
     loss.backward()
     gradients = {name: value.grad.clone() for name, value in module.named_parameters()}
-    torch.optim.AdamW(module.parameters(), lr=Recipe().learning_rate, weight_decay=Recipe().weight_decay).step()
+    torch.optim.AdamW(
+        module.parameters(), lr=TrainingRecipe().learning_rate, weight_decay=TrainingRecipe().weight_decay
+    ).step()
     return gradients, dict(module.named_parameters())
 
 
@@ -182,7 +184,7 @@ def test_without_restoring_the_last_weights_stay():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 7), st.integers(1, 4))
 def test_batches_hold_every_sample_once(lengths, batch, window):
     lengths = torch.tensor(lengths)
-    batches = draw_batches(lengths, Recipe(batch=batch, window=window))
+    batches = draw_batches(lengths, TrainingRecipe(batch=batch, window=window))
     assert sorted(torch.cat(batches).tolist()) == list(range(len(lengths)))
     assert all(1 <= len(rows) <= batch for rows in batches)
 
@@ -195,7 +197,7 @@ def test_overlap_of_words_by_hand():
 
 def test_a_window_over_all_samples_sorts_them_by_length():
     lengths = torch.tensor([3, 1, 2, 3, 1, 2, 3, 1, 2])
-    batches = draw_batches(lengths, Recipe(batch=3, window=3))
+    batches = draw_batches(lengths, TrainingRecipe(batch=3, window=3))
     assert sorted(lengths[rows].unique().tolist() for rows in batches) == [[1], [2], [3]]
 
 
@@ -216,7 +218,7 @@ def judged_by(judge, features):
 
 def test_a_decoder_learns_what_it_is_taught():
     vocabulary, features, decoder = draw_task()
-    recipe = Recipe(epochs=80, batch=4, learning_rate=2e-2, patience=80, regulariser=0.0)
+    recipe = TrainingRecipe(epochs=80, batch=4, learning_rate=2e-2, patience=80, regulariser=0.0)
     history = train_decoder(decoder, vocabulary, *judged_by(measure_overlap, features), recipe)
     captions = decode(Captioner(vocabulary, decoder, None, {}), features, Search("greedy")).captions
     assert all(caption.lower() in texts for caption, texts in zip(captions, TEXTS, strict=True))
@@ -229,7 +231,10 @@ def test_a_language_model_learns_what_is_likely():
     model = LanguageModel(vocabulary.size, vocabulary.pad, embedding=8, hidden=16, layers=1, dropout=0.0)
     texts = ["a red car"] * 9 + ["the sky"]
     said = []
-    recipe, run = Recipe(epochs=40, batch=5, learning_rate=2e-2), TrainingRun(progress=lambda *line: said.append(line))
+    recipe, run = (
+        TrainingRecipe(epochs=40, batch=5, learning_rate=2e-2),
+        TrainingRun(progress=lambda *line: said.append(line)),
+    )
     history = train_language(model, vocabulary, texts, texts, recipe, run)
     assert [line[:2] for line in said] == [("language model", epoch + 1) for epoch in range(len(history.values))]
     first = model.eval()(torch.tensor([[vocabulary.start]]))[0][0, 0].exp().tolist()
@@ -249,7 +254,7 @@ def test_training_keeps_the_best_epoch_unless_published():
             return next(figures)
 
         run = TrainingRun(published=published)
-        history = train_decoder(decoder, vocabulary, *judged_by(judge, features), Recipe(epochs=4), run)
+        history = train_decoder(decoder, vocabulary, *judged_by(judge, features), TrainingRecipe(epochs=4), run)
         assert history.best == 2
         weights = decoder.state_dict()
         wanted = kept[3 if published else 1]
@@ -261,7 +266,7 @@ def test_training_depends_on_the_seed_alone():
         vocabulary, features, decoder = draw_task()
         torch.manual_seed(7 + seed)  # what was drawn before does not matter
         torch.rand(seed)
-        recipe = Recipe(epochs=2, batch=2)
+        recipe = TrainingRecipe(epochs=2, batch=2)
         train_decoder(decoder, vocabulary, *judged_by(measure_overlap, features), recipe, TrainingRun(seed))
         return torch.cat([value.flatten() for value in decoder.state_dict().values()])
 
@@ -279,7 +284,7 @@ def test_a_cosine_ends_near_zero(monkeypatch):
         torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or update(self)
     )
     vocabulary, features, decoder = draw_task()
-    recipe = Recipe(epochs=2, batch=4, learning_rate=0.1, schedule="cosine", patience=9)
+    recipe = TrainingRecipe(epochs=2, batch=4, learning_rate=0.1, schedule="cosine", patience=9)
     train_decoder(decoder, vocabulary, *judged_by(measure_overlap, features), recipe)
     wanted = [0.05 * (1 + math.cos(math.pi * done / 4)) for done in range(4)]
     assert rates == pytest.approx(wanted)

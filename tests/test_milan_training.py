@@ -16,7 +16,7 @@ from nemesis.milan.captioner import Decoder
 from nemesis.milan.checkpoint import load_captioner, save_captioner
 from nemesis.milan.describe import decode
 from nemesis.milan.encoder import Encoder
-from nemesis.milan.fitting import Recipe, TrainingRun
+from nemesis.milan.fitting import TrainingRecipe, TrainingRun
 from nemesis.milan.region_units import draw_region_units
 from nemesis.milan.regions import load_regions
 from nemesis.milan.training import SHORT_SCHEDULE, find_spread, fold_spread, split_texts, train_captioner
@@ -33,10 +33,10 @@ SCHEDULE = replace(
     hidden=16,
     attention=None,
     dropout=0.0,
-    decoder=Recipe(epochs=30, batch=4, learning_rate=2e-2, patience=30, regulariser=0.0),
+    decoder=TrainingRecipe(epochs=30, batch=4, learning_rate=2e-2, patience=30, regulariser=0.0),
     language_embedding=4,
     language_hidden=8,
-    language=Recipe(epochs=3),
+    language=TrainingRecipe(epochs=3),
 )
 SETTINGS = {"length": 6, "strategy": "rerank", "beam": 4, "temperature": 0.2}
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nemesis.errors import InputError
-from nemesis.probes.minibroden import contact_sheet, draw_seed, make_minibroden
+from nemesis.probes.minibroden import contact_sheet, drawing_seed, make_minibroden
 from nemesis.probes.minibroden.canvas import SHAPES, rasterise, trace_shape
 from nemesis.probes.minibroden.catalogue import CATALOGUE, CATEGORIES, concept_names, load_catalogue, name_colours
 from nemesis.probes.minibroden.patterns import PATTERNS, draw_pattern
@@ -60,7 +60,7 @@ def test_other_seed_gives_other_pictures(folder, tmp_path):
 
 
 def test_another_draw_gives_other_pictures(folder, tmp_path):
-    make_minibroden(tmp_path / "other", images=4, size=SIZE, seed=draw_seed(3, 1), workers=1)
+    make_minibroden(tmp_path / "other", images=4, size=SIZE, seed=drawing_seed(3, 1), workers=1)
     ours, other = hash_files(folder), hash_files(tmp_path / "other")
     for number in range(4):
         name = f"images/minibroden/{number:06d}.png"
@@ -68,8 +68,8 @@ def test_another_draw_gives_other_pictures(folder, tmp_path):
 
 
 def test_the_first_draw_has_the_seed_itself():
-    assert [draw_seed(seed, 0) for seed in (0, 3)] == [0, 3]
-    seeds = {draw_seed(seed, draw) for seed in range(20) for draw in range(20)}
+    assert [drawing_seed(seed, 0) for seed in (0, 3)] == [0, 3]
+    seeds = {drawing_seed(seed, draw) for seed in range(20) for draw in range(20)}
     assert len(seeds) == 20 * 20
     assert all(seed < 20 or seed > 2**32 for seed in seeds)  # no user's own, nearly surely
 

@@ -1,6 +1,6 @@
 """Annotated units in the layout of MILANNOTATIONS: exemplars of each layer, and annotations.csv.
 
-    <root>/annotations.csv     layer, unit, summary; one row an annotation
+    <root>/annotations.csv     layer, unit, summary; one row per annotation
     <root>/<layer>/images.npy  uint8 (units, k, 3, S, S)
     <root>/<layer>/masks.npy   uint8 (units, k, 1, S, S), 0 or 1
     <root>/<layer>/ids.csv     numbers of the images, only needed where images.npy is absent
@@ -76,7 +76,7 @@ class Annotations:
 def read_annotations(root, count: int | None = PER_UNIT, images=None, published: bool = False) -> Annotations:
     """Open a folder in MILANNOTATIONS' layout.
 
-    count: annotations a unit; units that have fewer are left out, and the rest come in the order of the
+    count: annotations per unit; units that have fewer are left out, and the rest come in the order of the
         CSV. None: all units of all layers, in order, with what annotations they have.
     images: folder of image classes (ImageNet's `val`) for layers that come with the images' numbers only.
     published: as the published code: such images are squashed to a square, although the masks were made

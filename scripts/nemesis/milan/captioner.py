@@ -240,7 +240,7 @@ class Beams:
 
 
 def start_beams(model: WordModel, features: torch.Tensor, width: int) -> tuple[Memory, Beams]:
-    """The memory of features (B, n, F), and one beam a row, without a word yet; later a row has up to `width`."""
+    """The memory of features (B, n, F), and one beam per row, without a word yet; later a row has up to `width`."""
 
     def start(features):
         state = model.decoder.begin(features)
@@ -303,7 +303,7 @@ def _sum_log_probabilities(model: LanguageModel, ids: torch.Tensor, counts: torc
 
 
 def _mean_by_row(attention: torch.Tensor, row: torch.Tensor, memory: Memory, width: int) -> torch.Tensor:
-    """Contexts (U, F) of states, ascending by row, at most `width` a row; a row's features are read once for all."""
+    """Contexts (U, F) of states, ascending by row, at most `width` per row; a row's features are read once for all."""
     rank = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)  # among its row's states
     weights = attention.new_zeros(len(memory.features), width, attention.shape[1])
     weights[row, rank] = attention

@@ -170,7 +170,7 @@ def describe(
     batch: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a row of `exemplars`: unit, its columns, description, score.
+    """One row per row of `exemplars`: unit, its columns, description, score.
 
     score: log p of the description, less the language model's part where the strategy has one (see Search).
     batch: rows decoded together; a description depends on it only with `search.published` (default: as

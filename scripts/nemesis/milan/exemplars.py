@@ -47,7 +47,7 @@ class LazyArray:
 
 @dataclass(frozen=True)
 class Exemplars:
-    """R rows, one a (unit, setting), of k exemplars of S x S px each.
+    """R rows, one per (unit, setting), of k exemplars of S x S px each.
 
     unit: (R,) int32; columns: further (R,) arrays by name, e.g. fraction, seed. ids: uint32 (R, k), image
     numbers, highest activation first; activations: float32 (R, k), the image's highest; levels: float32
@@ -81,7 +81,7 @@ class Exemplars:
 class ExemplarSettings:
     """How exemplars are taken, of every unit alike.
 
-    k: exemplars a unit. quantile: of all the unit's activations, the level of its masks. size: S in px.
+    k: exemplars per unit. quantile: of all the unit's activations, the level of its masks. size: S in px.
     normalisation: truncate the pictures' bytes as the published code does, see to_bytes.
     """
 
@@ -110,7 +110,7 @@ def collect_exemplars(
     weights: np.ndarray | None = None,
     columns: Mapping | None = None,
 ) -> Exemplars:
-    """Exemplars of `units` (numbers) on one probe, a row a unit in the given order.
+    """Exemplars of `units` (numbers) on one probe, a row per unit in the given order.
 
     maps: a map source (see dissection.thresholds). images: loads the probe's pictures, clean or corrupted.
     weights: (N,), each image is counted so many times, see find_peaks. columns: name -> value or (R,) values.
@@ -129,7 +129,7 @@ def change_exemplars(
     settings: ExemplarSettings,
     columns: Mapping | None = None,
 ) -> Exemplars:
-    """Exemplars of units each of which has a corrupted probe of its own, a row a change.
+    """Exemplars of units each of which has a corrupted probe of its own, a row per change.
 
     maps: the clean map source, `images` loads clean pictures; each unit's clean maps are read once. The
     result is that of collect_exemplars on the whole corrupted probe. Other arguments as there.

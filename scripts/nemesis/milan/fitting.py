@@ -30,7 +30,7 @@ Judge = Callable[[list[str], list[list[str]]], float]  # how good are candidates
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How a module is trained: AdamW, early stopping with `patience`. The values are the published ones.
 
     schedule: of the learning rate, `constant` or `cosine` (down to 0 over `epochs`). regulariser: weight of
@@ -51,8 +51,8 @@ class Recipe:
     earliest: int = 1
 
 
-DECODER_RECIPE = Recipe()
-LANGUAGE_RECIPE = Recipe(batch=128)
+DECODER_RECIPE = TrainingRecipe()
+LANGUAGE_RECIPE = TrainingRecipe(batch=128)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Stopper:
         return History(tuple(self.values), self.best)
 
 
-def draw_batches(lengths: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
+def draw_batches(lengths: torch.Tensor, recipe: TrainingRecipe) -> list[torch.Tensor]:
     """Every sample once, in batches; `lengths` (N,) are the samples' words. Draws from torch's generator."""
     order = torch.randperm(len(lengths))
     if recipe.window == 1:
@@ -159,7 +159,7 @@ def draw_batches(lengths: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
     return [batches[place] for place in torch.randperm(len(batches)).tolist()]
 
 
-def fit(module: nn.Module, name: str, objective: Objective, recipe: Recipe, run: TrainingRun = RUN) -> History:
+def fit(module: nn.Module, name: str, objective: Objective, recipe: TrainingRecipe, run: TrainingRun = RUN) -> History:
     """Epochs of optimiser steps until the stopper says so or the recipe ends; order and dropout by seed and name."""
     number = int(np.random.SeedSequence([run.seed, STREAM, zlib.crc32(name.encode())]).generate_state(1)[0])
     optimizer = torch.optim.AdamW(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -225,7 +225,7 @@ def train_language(
     vocabulary: Vocabulary,
     texts: Sequence[str],
     validation: Sequence[str],
-    recipe: Recipe = LANGUAGE_RECIPE,
+    recipe: TrainingRecipe = LANGUAGE_RECIPE,
     run: TrainingRun = RUN,
 ) -> History:
     """Train on `texts`; stop early on the loss of the texts `validation` (without any: never)."""
@@ -250,7 +250,7 @@ def train_decoder(
     vocabulary: Vocabulary,
     units: CaptionedUnits,
     validation: Validation,
-    recipe: Recipe = DECODER_RECIPE,
+    recipe: TrainingRecipe = DECODER_RECIPE,
     run: TrainingRun = RUN,
 ) -> History:
     """Train on units, each of whose texts is a sample; stop early on captions of validation units.
@@ -288,7 +288,7 @@ def measure_overlap(candidates: Sequence[str], references: Sequence[Sequence[str
     return 100 * sum(found) / len(found)
 
 
-def _set_rate(optimizer, recipe: Recipe, done: float):
+def _set_rate(optimizer, recipe: TrainingRecipe, done: float):
     """Learning rate when the share `done` of all epochs is over."""
     for group in optimizer.param_groups:
         factor = 0.5 * (1 + math.cos(math.pi * done)) if recipe.schedule == "cosine" else 1.0

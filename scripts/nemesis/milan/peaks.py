@@ -34,15 +34,15 @@ class Peaks:
 def find_peaks(values: np.ndarray, k: int, quantile: float, weights: np.ndarray | None = None) -> Peaks:
     """Peaks of the units whose maps on all N images are `values` (U, N, h, w), float16 or float32.
 
-    weights: (N,) int, how often each image counts (a resampled probe): so many times for the level, once
-    as an exemplar. Raises InputError when there are fewer than k images.
+    weights: (N,) int, each image is counted so many times for the level, and once as an exemplar (a resampled probe).
+    Raises InputError when there are fewer than k images.
     """
     step = max(1, CACHE_BYTES // max(1, values[:1].nbytes))
     return join_peaks([_find_peaks(values[a:b], k, quantile, weights) for a, b in blocks(len(values), step)], k)
 
 
 def _find_peaks(values: np.ndarray, k: int, quantile: float, weights) -> Peaks:
-    keys = order_keys(values).reshape(*values.shape[:2], -1)  # (U, N, h * w)
+    keys = sort_keys(values).reshape(*values.shape[:2], -1)  # (U, N, h * w)
     highest = keys.max(axis=2)  # (U, N)
     ids = top_images(highest, k, weights)
     activations = key_values(np.take_along_axis(highest, ids, axis=1))
@@ -70,14 +70,14 @@ def top_images(highest: np.ndarray, k: int, weights: np.ndarray | None = None) -
     if k > len(present):
         probe = f"the probe has {count}" if weights is None else f"a resampled probe of {count} has {len(present)}"
         raise InputError(f"milan.exemplars: {k} images a unit are wanted, but {probe}; lower it")
-    keys = order_keys(highest)[:, present]
+    keys = sort_keys(highest)[:, present]
     return present[np.argsort(-keys, axis=1, kind="stable")[:, :k]]
 
 
 def find_levels(values: np.ndarray, quantile: float) -> np.ndarray:
     """The `quantile` of each unit's values (U, ...), float32 (U,): Hazen's rule (sample i, from 0, of n lies at
     (i + 0.5) / n, with straight lines in between), as the published code's sketch has it while it is exact."""
-    keys = order_keys(values).reshape(len(values), -1)
+    keys = sort_keys(values).reshape(len(values), -1)
     last = keys.shape[1] - 1
     position = min(max(keys.shape[1] * quantile - 0.5, 0), last)
     low = math.floor(position)
@@ -87,7 +87,7 @@ def find_levels(values: np.ndarray, quantile: float) -> np.ndarray:
     return (below + (above - below) * (position - low)).astype(np.float32)
 
 
-def order_keys(values: np.ndarray) -> np.ndarray:
+def sort_keys(values: np.ndarray) -> np.ndarray:
     """Integers in the order of float16 `values`, both zeros alike; other types are their own keys."""
     if values.dtype != np.float16:
         return values
@@ -97,7 +97,7 @@ def order_keys(values: np.ndarray) -> np.ndarray:
 
 
 def key_values(keys: np.ndarray) -> np.ndarray:
-    """The values float32 behind `order_keys`."""
+    """The values float32 behind `sort_keys`."""
     if keys.dtype != np.int16:
         return keys.astype(np.float32)
     magnitude = np.abs(keys).view(np.float16).astype(np.float32)

@@ -15,7 +15,7 @@ from nemesis.milan.fitting import (
     CaptionedUnits,
     History,
     Judge,
-    Recipe,
+    TrainingRecipe,
     TrainingRun,
     Validation,
     measure_overlap,
@@ -41,11 +41,11 @@ class TrainingSchedule:
     hidden: int = 512
     attention: int | None = None
     dropout: float = 0.5
-    decoder: Recipe = DECODER_RECIPE
+    decoder: TrainingRecipe = DECODER_RECIPE
     language_embedding: int = 128
     language_hidden: int = 512
     language_dropout: float = 0.5
-    language: Recipe = LANGUAGE_RECIPE
+    language: TrainingRecipe = LANGUAGE_RECIPE
     standardise: bool = False
     judge: str = "bleu"
 
@@ -57,13 +57,13 @@ SHORT_SCHEDULE = TrainingSchedule(
     hidden=128,
     attention=64,
     dropout=0.2,
-    decoder=Recipe(
+    decoder=TrainingRecipe(
         epochs=16, patience=16, learning_rate=4e-3, schedule="cosine", regulariser=0.1, window=8, earliest=12
     ),
     language_embedding=32,
     language_hidden=64,
     language_dropout=0.2,
-    language=Recipe(epochs=10, batch=128, patience=10, learning_rate=5e-3, schedule="cosine", window=8),
+    language=TrainingRecipe(epochs=10, batch=128, patience=10, learning_rate=5e-3, schedule="cosine", window=8),
     standardise=True,
     judge="overlap",
 )

@@ -133,7 +133,7 @@ class TinyVGG(nn.Module):
 
     conv1 has stride 2; a 2 x 2 max-pool lies before conv2 ... conv4, so that conv4 and conv5 see 1/16 of
     the input's side: at 128 px the layers are 64, 32, 16, 8 and 8 wide. Global average pool, linear.
-    (B, 3, H, W) -> (B, classes) logits, one a concept.
+    (B, 3, H, W) -> (B, classes) logits, one per concept.
     """
 
     def __init__(self, classes: int):

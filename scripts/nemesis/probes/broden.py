@@ -1,6 +1,6 @@
 """Read a folder in Broden's layout (Bau et al., "Network Dissection", CVPR 2017).
 
-index.csv has one row an image: `image` (path below images/), `split`, `ih,iw,sh,sw`, and a
+index.csv has one row per image: `image` (path below images/), `split`, `ih,iw,sh,sw`, and a
 column per category. A cell holds pieces separated by `;`: a piece of digits labels the whole
 image, any other piece is the path of a label plane (PNG, label = R + 256 G; Broden keeps numbers
 of instances in B). `category.csv`, `label.csv` and one `c_<category>.csv` per category name the
@@ -36,7 +36,7 @@ class Concept:
 
 
 @dataclass(frozen=True)
-class Row:
+class IndexRow:
     """One image of the index: label planes and image-level labels as (category index, value)."""
 
     image: str
@@ -51,7 +51,7 @@ class BrodenFolder:
 
     root: Path
     categories: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[IndexRow, ...]
     concepts: dict[int, Concept]
     image_size: tuple[int, int]  # (H, W)
     label_size: tuple[int, int]  # (Hs, Ws)
@@ -70,7 +70,7 @@ def read_broden(root, splits=None, max_images: int | None = None) -> BrodenFolde
     listed = _read_categories(root)
     lines = _read_csv(root / "index.csv", (*COLUMNS, *(name for name in listed if name in CATEGORIES)))
     if not lines:
-        raise InputError(f"{root / 'index.csv'}: has no rows; expected one row an image")
+        raise InputError(f"{root / 'index.csv'}: has no rows; expected one row per image")
     categories = _choose_categories(root, listed, lines, remarks)
     concepts = _read_concepts(root, categories, remarks)
     _remark_twice(lines, remarks)
@@ -104,7 +104,7 @@ def decode_labels(folder: BrodenFolder, start: int, stop: int, planes: int, pool
     known = np.zeros(65536, bool)
     known[[0, *folder.concepts]] = True
 
-    def decode_row(row: Row) -> np.ndarray:
+    def decode_row(row: IndexRow) -> np.ndarray:
         labels = np.zeros((planes, *folder.label_size), np.uint16)
         for index, (_, piece) in enumerate(row.planes):
             labels[index] = _decode_plane(folder.root / "images" / piece, folder.label_size, known, folder.remarks)
@@ -154,7 +154,7 @@ def _remark_twice(lines, remarks: Remarks):
         remarks.say(f"index.csv: images that stand there twice count twice (lines {name_some(twice)})")
 
 
-def _read_row(root: Path, line: int, cells: dict, categories, concepts) -> Row | None:
+def _read_row(root: Path, line: int, cells: dict, categories, concepts) -> IndexRow | None:
     where = f"{root / 'index.csv'}: line {line}"
     _check_path(where, cells["image"])
     planes, scalars = [], []
@@ -171,7 +171,7 @@ def _read_row(root: Path, line: int, cells: dict, categories, concepts) -> Row |
                 scalars.append((index, int(piece)))
     if not planes and not scalars:
         return None
-    return Row(cells["image"], cells["split"].strip(), tuple(planes), tuple(scalars))
+    return IndexRow(cells["image"], cells["split"].strip(), tuple(planes), tuple(scalars))
 
 
 def _check_path(where: str, name: str):

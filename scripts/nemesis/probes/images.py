@@ -125,7 +125,7 @@ def _find_fault(image: Image.Image, animated: bool, head: bytes, kind: str) -> s
     """What makes a file useless, as the end of a sentence; "" where nothing does."""
     depth = _count_bits(image, head)
     if depth > 8:
-        return f"has {depth} bits a channel; expected 8 bits a channel, so convert it"
+        return f"has {depth} bits a channel; expected 8 bits per channel, so convert it"
     if kind == "image":
         return ""
     if image.format in LOSSY or str(image.info.get("compression")) in ("jpeg", "webp"):

@@ -1,8 +1,8 @@
 """A probing dataset as one zarr store: each image and each label map is decoded once.
 
 The labels are also stored as regions: pixels of a label map that carry the same labels on every plane. A label map
-has few of them, so what is counted by region first and by concept afterwards takes one count a pixel instead of one a
-plane.
+has few of them, so what is counted by region first and by concept afterwards takes one count per pixel instead of one
+per plane.
 """
 
 import csv
@@ -231,7 +231,7 @@ def write_arrays(group, rows: Rows, decode):
 
 
 def write_concepts(path, concepts=(), frequency=(), coverage=()):
-    """Write a concepts.csv: a row a broden.Concept, with frequency and coverage looked up by its number."""
+    """Write a concepts.csv: a row per broden.Concept, with frequency and coverage looked up by its number."""
     quoting = choose_quoting(concept.name for concept in concepts)
     with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
@@ -303,7 +303,7 @@ def _images_in_chunk(bytes_per_image: int) -> int:
 
 
 def _add_images(group, name, shape, dtype, images: tuple[int, int], units):
-    """An array with an entry an image; `images` of a chunk and of a shard."""
+    """An array with an entry per image; `images` of a chunk and of a shard."""
     dims = {"images": ("image", "channel", "y", "x"), "labels": ("image", "plane", "y", "x")}
     dims = dims.get(name, ("image", "y", "x"))
     chunks, shards = ((number, *(max(n, 1) for n in shape[1:])) for number in images)

@@ -4,6 +4,6 @@ The catalogue (catalogue.yaml) describes objects made of parts, textures, materi
 colours; a small interpreter draws them with exact masks and writes a Broden folder.
 """
 
-from nemesis.probes.minibroden.write import contact_sheet, draw_seed, make_minibroden
+from nemesis.probes.minibroden.write import contact_sheet, drawing_seed, make_minibroden
 
-__all__ = ["contact_sheet", "draw_seed", "make_minibroden"]
+__all__ = ["contact_sheet", "drawing_seed", "make_minibroden"]

@@ -74,7 +74,7 @@ def _spiralled(u, v, rng):
 
 
 def _cells(u, v, rng, jitter=0.9):
-    """Distance to the nearest and to the second nearest of one jittered point a cell."""
+    """Distance to the nearest and to the second nearest of one jittered point per cell."""
     table = rng.random((16, 16, 2), dtype=np.float32) * jitter + (1 - jitter) / 2
     iu, iv = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
     fu, fv = u - iu, v - iv

@@ -18,7 +18,7 @@ INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw", "color", "object", "p
 DESCRIPTION_COLUMNS = ("image", "category", "number", "name", "x0", "y0", "x1", "y1", "description")
 FOLDER = "minibroden"  # below images/
 DRAW_STREAM = 0x64726177
-SHADES = 6  # brightness levels a channel of a mask's colour may take
+SHADES = 6  # brightness levels of each channel of a mask's colour
 
 
 def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int = 0, workers: int = 2) -> None:
@@ -41,7 +41,7 @@ def make_minibroden(target: Path, images: int = 600, size: int = 128, seed: int 
         _write_labels(folder, catalogue, statistics)
 
 
-def draw_seed(seed: int, draw: int) -> int:
+def drawing_seed(seed: int, draw: int) -> int:
     """The seed of one drawing of the probe: the config's own for draw 0, another one for each other draw."""
     if not draw:
         return seed
