@@ -46,7 +46,8 @@ def read_jobs(folder: Path, notes: Path) -> dict[str, Job]:
             job.outputs.add(base64.urlsafe_b64decode(name).decode())
     opened = defaultdict(set)
     for path in notes.iterdir():
-        log, *files = path.read_text().split("\n")
+        files = path.read_text().splitlines()
+        log = next(file for file in files if file in jobs)
         opened[log].update(file for file in files if file.startswith("results/"))
     for log, job in jobs.items():
         job.opened = opened[log]
