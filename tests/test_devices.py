@@ -121,14 +121,14 @@ def test_minimum_epsilon_and_collateral(both):
         pd.testing.assert_frame_equal(table, found)
 
 
-def describe_rows(device, **search):
+def describe_rows(device, seed, **search):
     """Captions of some rows by a drawn captioner on a device."""
     captioner = draw_captioner(features=4 + 5, words=7)
     encoder = Encoder(tiny_network(), ["0", LAYER], device, batch=3)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
     exemplars = exemplars_of(pictures, rng.integers(0, 6, (5, 3)), rng.random((5, 3, 1, 32, 32)) < 0.5)
-    return describe(exemplars, captioner, encoder, Search(**search))
+    return describe(exemplars, captioner, encoder, Search(**search), seed=seed)
 
 
 @pytest.mark.parametrize(
