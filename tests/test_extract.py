@@ -326,7 +326,8 @@ def extract_some(tiny, tmp_path):
     store = tmp_path / "maps.zarr"
 
     def made_at():
-        return {path.parent.name: path.stat().st_ino for path in store.glob("*/zarr.json")}
+        found = {path.parent.name: path.stat() for path in store.glob("*/zarr.json")}
+        return {name: (about.st_ino, about.st_mtime_ns) for name, about in found.items()}  # a number may come again
 
     def run(*layers, source=None, **options):
         before = made_at()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from nemesis import __version__
 from nemesis.figures.tables import read_markdown
@@ -86,7 +85,7 @@ def _make_section(environment: Environment, view: View, folder: Path, page: str)
     """Write a view's files into `folder`; its name, title, scripts, and section as HTML, for the page of that name."""
     told = view.write(folder)
     section = environment.get_template(view.template).render(page=page, **told)
-    return {"name": view.name, "title": view.title, "scripts": view.scripts, "section": Markup(section)}
+    return {"name": view.name, "title": view.title, "scripts": view.scripts, "section": section}
 
 
 def _copy_figure(site: Site, name: str, folder: Path) -> dict:
