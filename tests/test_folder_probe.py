@@ -331,7 +331,7 @@ BROKEN = {
     "16 bits": (
         lambda root: save_array(root / "cat/2.png", np.full((20, 20), 40000, np.uint16)),
         "cat/2.png",
-        ["image has 16 bits a channel", "expected 8 bits a channel"],
+        ["image has 16 bits a channel", "expected 8 bits per channel"],
     ),
     "dangling link": (
         lambda root: (root / "cat/gone.png").symlink_to(root / "nowhere.png"),
@@ -405,7 +405,7 @@ def test_units_on_a_folder_are_extracted_and_shown_and_nothing_else(photos, tmp_
     )
     both = place.finish("--dry-run").jobs
     added = {name: count - alone.get(name, 0) for name, count in both.items() if count != alone.get(name, 0)}
-    extracted = {"prepare_folder": 1, "extract_activations_photos_lite": 2, "gather_activations": 2}
+    extracted = {"prepare_folder": 1, "extract_activations": 2, "gather_activations": 1}
     extracted |= {"compute_thresholds": 2}
     assert added == extracted | {"show_units": 2}
     assert set(alone) <= set(both)

@@ -244,7 +244,7 @@ def test_what_is_missing(browser, tmp_path, name, options):
         assert numbers(watched) == []
         watched.choose(sort="IoU")
     else:
-        assert "This figure is missing: results/figures/figure_2a.svg" in watched.page.inner_text("#figures")
+        assert "This figure is missing: figures/figure_2a.svg" in watched.page.inner_text("#figures")
     assert watched.complaints() == []
 
 
