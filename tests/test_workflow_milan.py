@@ -238,7 +238,7 @@ def test_bad_input_is_one_line(finished, tmp_path, case):
 def test_an_edit_of_the_search_describes_again(described, tmp_path):
     workflow = described.place.workflow
     place = described.place.copied(tmp_path / "place", workflow.with_name("milan-workflow"))
-    path = place.workflow / "scripts" / "nemesis" / "milan" / "search.py"
+    path = place.workflow / "scripts" / "nemesis" / "milan" / "describe.py"
     path.write_text(path.read_text() + "# an edit\n")
     jobs = place.finish("--dry-run").jobs
     assert jobs["describe_milan"] == 2 and jobs["describe_corrupted"] == 4 and "compute_exemplars" not in jobs
