@@ -121,6 +121,9 @@ def test_layers_of_another_config_stay_in_the_store(tmp_path, monkeypatch):
     assert found.layers_to_store("drawn", "lite") == ["blocks.2", "blocks.4"]
     other = tmp_path / "results/drawn/lite/clean/activations.zarr/blocks.1"
     other.mkdir(parents=True)
+    killed = other.with_name(".blocks.3.partial-17")
+    killed.mkdir()
+    (killed / "zarr.json").touch()
     assert found.layers_to_store("drawn", "lite") == ["blocks.2", "blocks.4"]  # not whole
     (other / "zarr.json").touch()
     assert found.layers_to_store("drawn", "lite") == ["blocks.1", "blocks.2", "blocks.4"]

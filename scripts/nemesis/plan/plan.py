@@ -211,7 +211,9 @@ class Plan:
         So neither config makes the other's results outdated.
         """
         store = Path(fill(paths.MAPS, (probe, model))).parent
-        return sorted({*self.layers(probe, model), *(path.parent.name for path in store.glob("*/zarr.json"))})
+        there = {path.parent.name for path in store.glob("*/zarr.json")}
+        # What a killed job left begins with a dot.
+        return sorted({*self.layers(probe, model), *(name for name in there if not name.startswith("."))})
 
     @staticmethod
     def _names(section: dict, place: Place) -> bool:
